@@ -1,0 +1,161 @@
+"""What is submitted to a protocol, under which id, and what is known of it afterwards."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Literal, NoReturn, Self, TypeAlias
+
+from layer2._values import Bytes, Uint, Value
+from layer2.addresses import EvmAddress
+from layer2.errors import ValidationError
+
+__all__ = ["Depth", "EvmCall", "LightningPayment", "Outcome", "SignedEvmTransaction", "Transaction", "TxId", "TxStatus"]
+
+_HASH = re.compile(r"(?:(bob|lightning|[a-z][a-z0-9_-]{0,31}):)?(?:0x)?([0-9a-fA-F]{64})", re.ASCII)
+
+
+class Depth(IntEnum):
+    """How hard it is to undo. Lightning knows PENDING (in flight) and FINALIZED (preimage held)."""
+
+    NONE = 0
+    PENDING = 1
+    """A node took it."""
+    INCLUDED = 2
+    """In a block of the sequencer, who may still reorganise."""
+    SAFE = 3
+    """Derived from data on L1."""
+    FINALIZED = 4
+    """Derived from finalized L1 data."""
+
+
+class Outcome(StrEnum):
+    """What became of a transaction."""
+
+    NONE = "none"
+    """Not decided yet."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """Reverted, or a payment that failed for certain. Final only at Depth.FINALIZED."""
+    REPLACED = "replaced"
+    """Another transaction took its nonce."""
+    DROPPED = "dropped"
+    """No endpoint knows it; it can still be sent again until its nonce is used."""
+    UNKNOWN = "unknown"
+    """Not to be found out now. Never treat it as a failure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TxId(Value):
+    """The id of a transaction on a layer: an EVM transaction hash, or a Lightning payment hash."""
+
+    layer: str
+    hash: Bytes
+
+    def __post_init__(self) -> None:
+        if len(self.hash) != 32:
+            raise ValidationError(f"a transaction id has 32 bytes, not {len(self.hash)}", field="tx_id")
+
+    @classmethod
+    def parse(cls, text: str, *, layer: str | None = None) -> Self:
+        """Read 64 hexadecimal digits, with ``layer:`` in front unless the layer is given.
+
+        Raises:
+            ValidationError: malformed, without a layer, or of another layer.
+        """
+        match = _HASH.fullmatch(text)
+        if not match:
+            raise ValidationError(f"{text[:80]!r} is not a transaction id (64 hexadecimal digits)", field="tx_id")
+        named = match[1] or layer
+        if named is None or (layer is not None and named != layer):
+            raise ValidationError(f"the transaction id {text} is not of layer {layer}", field="tx_id")
+        return cls(layer=named, hash=bytes.fromhex(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.layer}:{self.hash.hex()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TxStatus(Value):
+    """What is known of a transaction: outcome and depth are separate axes, and both can go back in a reorg."""
+
+    tx_id: TxId
+    outcome: Outcome
+    depth: Depth
+    block_number: int | None = None
+    block_hash: Bytes | None = None
+    fee: Uint | None = None
+    """Paid so far: wei on an EVM chain, msat on Lightning."""
+    reason: str | None = None
+    """Why it failed, in the node's or the contract's words."""
+    replaced_by: TxId | None = None
+    preimage: Bytes | None = None
+    """Of a Lightning payment that succeeded."""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it took effect (at ``depth``)."""
+        return self.outcome is Outcome.SUCCEEDED
+
+    @property
+    def failed(self) -> bool:
+        """Whether it certainly did not take effect (at ``depth``). An unknown outcome is not a failure."""
+        return self.outcome in (Outcome.FAILED, Outcome.REPLACED)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it can never change again."""
+        return self.depth is Depth.FINALIZED and self.outcome in (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.REPLACED)
+
+    def at_least(self, depth: Depth) -> bool:
+        """Whether the outcome is known at ``depth`` or deeper."""
+        return self.depth >= depth
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("a TxStatus is neither true nor false: ask .succeeded, .failed, .is_final or .at_least(depth)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvmCall(Value):
+    """A call that the client prices, numbers, signs and tracks. ``to=None`` deploys ``data``."""
+
+    to: EvmAddress | None
+    value_wei: Uint = 0
+    data: Bytes = b""
+    gas_limit: int | None = None
+    """None: estimated, with a margin."""
+    max_fee_per_gas_wei: Uint | None = None
+    """Bound on the price of gas; None: the configured bound."""
+    idempotency_key: str | None = None
+    kind: Literal["evm_call"] = "evm_call"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedEvmTransaction(Value):
+    """A transaction that was signed elsewhere, in its wire form (EIP-2718)."""
+
+    raw: Bytes
+    idempotency_key: str | None = None
+    kind: Literal["evm_signed"] = "evm_signed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LightningPayment(Value):
+    """A payment of a BOLT11 invoice. Its id is the payment hash, so it is idempotent even without a key."""
+
+    invoice: str
+    amount_msat: Uint | None = None
+    """Only for an invoice without an amount."""
+    fee_limit_msat: Uint | None = None
+    """None: the configured default, never unlimited."""
+    cltv_limit: int | None = None
+    """Longest total time lock of the route, in blocks."""
+    time_limit_s: int | None = None
+    """For how long new attempts are started; what is in flight is never aborted."""
+    idempotency_key: str | None = None
+    kind: Literal["lightning_payment"] = "lightning_payment"
+
+
+Transaction: TypeAlias = EvmCall | SignedEvmTransaction | LightningPayment
+"""Anything that ``submit_transaction_async`` takes. The union may grow in a minor release."""
