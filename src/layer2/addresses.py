@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from layer2._crypto import keccak256, valid_public_key
 from layer2._values import Bytes, Value
@@ -19,10 +19,23 @@ _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvmAddress(Value):
-    """An EVM account or contract: 20 bytes. ``str()`` gives the EIP-55 form."""
+    """An EVM account or contract: 20 bytes. ``str()`` gives the EIP-55 form, in which it also stands in JSON."""
 
     raw: Bytes
-    kind: Literal["evm"] = "evm"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.json_or_python_schema(
+            json_schema=core_schema.no_info_after_validator_function(cls.parse, core_schema.str_schema(strict=True)),
+            python_schema=core_schema.is_instance_schema(cls),
+            serialization=core_schema.to_string_ser_schema(when_used="json"),
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        return {"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$"}
 
     def __post_init__(self) -> None:
         if len(self.raw) != 20:
