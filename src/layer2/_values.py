@@ -6,7 +6,6 @@ Values are frozen, slotted, keyword-only dataclasses. pydantic does the JSON wor
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypeAlias
 
 from layer2.errors import ValidationError
@@ -62,11 +61,16 @@ Uint: TypeAlias = Annotated[int, _UintMarker()]
 Bytes: TypeAlias = Annotated[bytes, _BytesMarker()]
 
 
-@cache
-def _adapter(cls: type[Any]) -> TypeAdapter[Any]:
-    from pydantic import TypeAdapter
+_adapters: dict[Any, TypeAdapter[Any]] = {}
 
-    return TypeAdapter(cls)
+
+def _adapter(cls: type[Any]) -> TypeAdapter[Any]:
+    adapter = _adapters.get(cls)
+    if adapter is None:
+        from pydantic import TypeAdapter
+
+        adapter = _adapters[cls] = TypeAdapter(cls)
+    return adapter
 
 
 class Value:

@@ -99,8 +99,10 @@ def convert_amount(amount: int, from_decimals: int, to_decimals: int) -> int:
         AmountError: a digit would be lost.
     """
     if to_decimals >= from_decimals:
-        return int(amount * 10 ** (to_decimals - from_decimals))
-    quotient, rest = divmod(amount, 10 ** (from_decimals - to_decimals))
+        factor: int = 10 ** (to_decimals - from_decimals)
+        return amount * factor
+    divisor: int = 10 ** (from_decimals - to_decimals)
+    quotient, rest = divmod(amount, divisor)
     if rest:
         raise AmountError(
             f"{amount} with {from_decimals} decimals cannot be written with {to_decimals} without losing a digit",

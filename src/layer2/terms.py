@@ -50,19 +50,25 @@ class ChainTiming(Value):
     """
 
     name: str
-    bitcoin_block_s: int
-    """Mean time between Bitcoin blocks."""
+    bitcoin_block_ms: int
+    """Mean time between Bitcoin blocks, in milliseconds."""
+    bitcoin_poisson: bool
+    """Whether blocks come at random; False where they are mined on a schedule."""
     bitcoin_rate_margin_percent: int
-    """How far the real mean may be from ``bitcoin_block_s``, either way."""
+    """How far the real mean may be from ``bitcoin_block_ms``, either way."""
     evm_block_s: int
     evm_inclusion_s: int
     """D: a transaction with a sufficient fee is included within this time."""
     evm_clock_skew_s: int
     """How far a block's timestamp may run ahead of true time."""
+    clock_skew_s: int
+    """How far the clocks of the two parties and their nodes may differ."""
     safe_lag_s: int
     """Longest usual time from inclusion to ``safe``."""
     finality_s: int
     """Longest usual time from inclusion to ``finalized``."""
+    lock_window_s: int
+    """From the quote to the latest moment at which a submarine client may lock."""
     invoice_expiry_s: int
     """Life of invoices that the swap makes itself."""
     payment_time_limit_s: int

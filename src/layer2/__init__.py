@@ -1,0 +1,1 @@
+"""One asyncio API for Bitcoin's layers."""

@@ -1,0 +1,158 @@
+"""Reverse swap, provider: hold the payment, lock on the chain, settle with the preimage that the claim shows.
+
+What keeps the money: the lock's refund is final before lnd gives the payment back; the invoice is cancelled only when the lock
+can never be claimed any more; once the preimage is known, the lock is never refunded and the payment is taken.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from layer2.swaps._deadlines import may_lock_reverse
+from layer2.swaps._effects import CancelInvoice, Claim, Decision, Refund, SendLock, SettleInvoice
+from layer2.swaps._observations import (
+    CancelRequested,
+    ChainView,
+    EffectRefused,
+    HashTaken,
+    InvoiceStatus,
+    InvoiceView,
+    LockStatus,
+    Observation,
+    PaymentView,
+    RefundOffer,
+    can_never_lock,
+    seen_preimage,
+)
+from layer2.swaps._states import (
+    Cancelling,
+    Closed,
+    Deal,
+    Invoiced,
+    Locked,
+    Locking,
+    NeedsAttention,
+    Refunding,
+    Settled,
+    Settling,
+    State,
+)
+
+__all__ = ["decide"]
+
+
+def decide(deal: Deal, state: State, seen: Observation) -> Decision | None:
+    """The next state and its effects, or None if ``seen`` changes nothing."""
+    match seen:
+        case ChainView():
+            return _on_chain(deal, state, seen)
+        case InvoiceView():
+            return _on_invoice(deal, state, seen)
+        case EffectRefused():
+            refused_lock = isinstance(state, Locking) and seen.key == SendLock.name
+            return _cancel("expired", seen.reason) if refused_lock else None
+        case PaymentView() | RefundOffer() | CancelRequested() | HashTaken():
+            return None
+        case _:
+            assert_never(seen)
+
+
+def _on_chain(deal: Deal, state: State, view: ChainView) -> Decision | None:
+    if not isinstance(state, Locking | Locked | Refunding | Settling | Settled | NeedsAttention):
+        return None
+    preimage = seen_preimage(view)
+    match state:
+        case Locking() | Locked() | Refunding() if preimage is not None:
+            return Decision(state=Settling(preimage=preimage), effects=_settle(preimage))
+        case Locking() | Locked():
+            return _locked(deal, state, view)
+        case Refunding():
+            return _refunding(deal, view)
+        case Settled():
+            if view.finalized.status in (LockStatus.CLAIMED, LockStatus.REFUNDED):
+                return Decision(state=Closed(outcome="settled", preimage=state.preimage))
+            return None
+        case Settling() | NeedsAttention():
+            return None
+        case _:
+            assert_never(state)
+
+
+def _locked(deal: Deal, state: Locking | Locked, view: ChainView) -> Decision | None:
+    match view.latest.status:
+        case LockStatus.LOCKED:
+            if view.head_timestamp >= deal.terms.lock.timelock:
+                return Decision(state=Refunding(), effects=(Refund(),))
+            return None if isinstance(state, Locked) else Decision(state=Locked())
+        case LockStatus.REFUNDED:
+            return _refunding(deal, view) or Decision(state=Refunding())
+        case LockStatus.NEVER:
+            if can_never_lock(view, deal.terms.lock.timelock):
+                return _cancel("expired", "the lock never took effect")
+            return None
+        case LockStatus.CLAIMED:  # the caller has taken the preimage out of every such view
+            return None
+
+
+def _refunding(deal: Deal, view: ChainView) -> Decision | None:
+    if view.finalized.status is LockStatus.REFUNDED:
+        return _cancel("refunded", "the client did not claim in time")
+    if can_never_lock(view, deal.terms.lock.timelock):
+        return _cancel("expired", "the lock never took effect")
+    return None
+
+
+def _on_invoice(deal: Deal, state: State, view: InvoiceView) -> Decision | None:
+    match state:
+        case Invoiced():
+            return _invoiced(deal, view)
+        case Settling():
+            if view.status is InvoiceStatus.SETTLED:
+                claim = Claim(preimage=state.preimage, not_after=None)
+                return Decision(state=Settled(preimage=state.preimage), effects=(claim,))
+            if view.status is InvoiceStatus.CANCELED:
+                reason = "the lock was claimed but the payment went back"
+                return Decision(state=NeedsAttention(reason=reason, preimage=state.preimage), alarm="swap.payment_lost")
+            return None
+        case Cancelling():
+            if view.status is InvoiceStatus.CANCELED:
+                return Decision(state=Closed(outcome=state.outcome, reason=state.reason))
+            if view.status is InvoiceStatus.SETTLED:
+                reason = "the invoice was settled by somebody else"
+                return Decision(state=NeedsAttention(reason=reason), alarm="swap.invoice_settled_elsewhere")
+            return None
+        case _:
+            return None
+
+
+def _invoiced(deal: Deal, view: InvoiceView) -> Decision | None:
+    terms = deal.terms
+    match view.status:
+        case InvoiceStatus.OPEN:
+            return None
+        case InvoiceStatus.CANCELED:
+            return Decision(state=Closed(outcome="expired", reason="the invoice was not paid in time"))
+        case InvoiceStatus.SETTLED:
+            reason = "the invoice was settled by somebody else"
+            return Decision(state=NeedsAttention(reason=reason), alarm="swap.invoice_settled_elsewhere")
+        case InvoiceStatus.ACCEPTED:
+            pass
+        case _:
+            assert_never(view.status)
+    if view.received_msat < terms.invoice_amount_msat or view.blocks_left is None:
+        return _cancel("expired", "less was paid than the invoice asks")
+    if view.now_s > terms.lock_by:
+        return _cancel("expired", "the invoice was paid too late")
+    in_time = may_lock_reverse(terms.timing, timelock=terms.lock.timelock, now=view.now_s, blocks_left=view.blocks_left)
+    if not in_time:
+        return _cancel("expired", "the held payment expires too soon")
+    return Decision(state=Locking(), effects=(SendLock(not_after=terms.lock_by),))
+
+
+def _settle(preimage: bytes) -> tuple[SettleInvoice, Claim]:
+    # We send the claim again for the client if a reorg takes it away: we have its payment, so the lock must never come back to us.
+    return SettleInvoice(preimage=preimage), Claim(preimage=preimage, not_after=None)
+
+
+def _cancel(outcome: str, reason: str) -> Decision:
+    return Decision(state=Cancelling(outcome=outcome, reason=reason), effects=(CancelInvoice(),))
