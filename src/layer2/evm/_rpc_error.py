@@ -1,4 +1,4 @@
-"""The error object of JSON-RPC 2.0 as an exception, shared by the transport and by the chains that answer in process."""
+"""The error object of JSON-RPC 2.0 as an exception, shared by the transport and by chains that answer in process."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ __all__ = ["RpcError"]
 class RpcError(Exception):
     """An endpoint answered a request with an error (JSON-RPC 2.0, section 5.1).
 
-    It says what the endpoint said and nothing about what it means: the caller that knows what was asked translates it into one of
-    ``layer2.errors``.
+    It says what the endpoint said and nothing about what it means: the caller that knows what was asked translates it
+    into one of ``layer2.errors``.
     """
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:
