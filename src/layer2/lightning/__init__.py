@@ -1,0 +1,72 @@
+"""The Lightning layer: invoices and the interface to nodes."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from layer2.lightning._bolt11 import decode_invoice
+    from layer2.lightning._bolt11_encode import UnsignedInvoice, encode_invoice, sign_invoice
+    from layer2.lightning._invoice import FallbackAddress, Feature, Invoice, RouteHop
+    from layer2.lightning._lnurl_text import decode_lnurl
+    from layer2.lightning._node import (
+        HeldHtlc,
+        InvoiceRecord,
+        InvoiceState,
+        LightningNode,
+        NodeInfo,
+        PaymentRecord,
+        PaymentState,
+    )
+
+__all__ = [
+    "FallbackAddress",
+    "Feature",
+    "HeldHtlc",
+    "Invoice",
+    "InvoiceRecord",
+    "InvoiceState",
+    "LightningNode",
+    "NodeInfo",
+    "PaymentRecord",
+    "PaymentState",
+    "RouteHop",
+    "UnsignedInvoice",
+    "decode_invoice",
+    "decode_lnurl",
+    "encode_invoice",
+    "sign_invoice",
+]
+
+_HOME = {
+    "FallbackAddress": "_invoice",
+    "Feature": "_invoice",
+    "HeldHtlc": "_node",
+    "Invoice": "_invoice",
+    "InvoiceRecord": "_node",
+    "InvoiceState": "_node",
+    "LightningNode": "_node",
+    "NodeInfo": "_node",
+    "PaymentRecord": "_node",
+    "PaymentState": "_node",
+    "RouteHop": "_invoice",
+    "UnsignedInvoice": "_bolt11_encode",
+    "decode_invoice": "_bolt11",
+    "decode_lnurl": "_lnurl_text",
+    "encode_invoice": "_bolt11_encode",
+    "sign_invoice": "_bolt11_encode",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
