@@ -1,0 +1,1 @@
+"""Proofs that verify with no network and no store, long after the nodes that served them are gone."""
