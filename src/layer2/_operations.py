@@ -1,0 +1,325 @@
+"""One network operation at a time and slot: concurrency limit, time limits, ``cancel``, and the rules of life.
+
+Everything runs in the caller's own task, inside ``asyncio.timeout`` scopes: a limit, a ``cancel`` event and ``close_async``
+all end a call by expiring its scope, so a cancellation of the task itself is never taken for one of them, and no task is
+left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
+
+from layer2.errors import AsyncRuntimeError, AsyncTimeout, ConfigurationError, TaskCancelled, ValidationError
+from layer2.protocol import DEFAULT, Timeout
+
+if TYPE_CHECKING:
+    from layer2.transactions import TxId
+
+__all__ = ["Operations"]
+
+T = TypeVar("T")
+_Reason: TypeAlias = Literal["timeout", "cancel", "closed"]
+_TxIdSource: TypeAlias = "TxId | Callable[[], TxId | None] | None"
+
+_held: Final[ContextVar[tuple[object, object] | None]] = ContextVar("layer2_slot", default=None)
+"""(operations, task) of the slot in which the code runs: a nested call in the same task shares it, or it would wait for
+itself."""
+
+
+class _Call:
+    """The state of one ``run``: what it is, how far it came, and why it was ended from outside."""
+
+    __slots__ = ("moves_money", "reason", "scope", "started", "task", "timeout", "transfer_id", "tx_id", "what")
+
+    def __init__(
+        self, what: str, tx_id: _TxIdSource, transfer_id: str | None, timeout: Timeout, *, moves_money: bool
+    ) -> None:
+        self.what = what
+        self.tx_id = tx_id
+        self.transfer_id = transfer_id
+        self.timeout = timeout
+        self.moves_money = moves_money
+        self.started = False
+        self.reason: _Reason = "timeout"
+        self.scope: asyncio.Timeout | None = None
+        self.task = asyncio.current_task()
+
+    def interrupt(self, reason: _Reason) -> None:
+        """End the call at its current await. The first reason counts."""
+        if self.scope is not None and not self.scope.expired() and self.reason == "timeout":
+            self.reason = reason
+            self.scope.reschedule(asyncio.get_running_loop().time())
+
+    def error(self, *, limit_s: float | None) -> AsyncTimeout | TaskCancelled | AsyncRuntimeError:
+        """The error that the caller gets for being ended from outside."""
+        tx_id = self.tx_id() if callable(self.tx_id) else self.tx_id
+        moved = self.started and self.moves_money
+        where = "" if self.started else " before it had a slot; nothing was sent"
+        if self.reason == "cancel":
+            goes_on = (True if tx_id is not None else None) if moved else False
+            return TaskCancelled(
+                f"{self.what} was cancelled{where}",
+                tx_id=tx_id,
+                transfer_id=self.transfer_id,
+                goes_on=goes_on,
+                money_may_have_moved=moved,
+                retry_safe=not moved,
+            )
+        if self.reason == "closed":
+            return AsyncRuntimeError(
+                f"{self.what} was ended by close_async{where}", money_may_have_moved=moved, retry_safe=not moved
+            )
+        hint = "follow it up with its id, or ask again with the same idempotency key" if moved else None
+        return AsyncTimeout(
+            f"{self.what} did not end within {limit_s:g} s{where}",
+            hint=hint,
+            tx_id=tx_id,
+            transfer_id=self.transfer_id,
+            money_may_have_moved=moved,
+            retry_safe=not moved,
+        )
+
+
+class Operations:
+    """Runs network operations for one manager and its protocols.
+
+    ``max_concurrency`` slots serve user traffic, ``exit_slots`` serve claims, refunds, settles, cancels and re-sends only.
+    It belongs to the event loop on which ``open`` was called and to this process.
+    """
+
+    def __init__(self, *, max_concurrency: int = 64, default_timeout_ms: int = 30_000, exit_slots: int = 16) -> None:
+        for key, number in (
+            ("max_concurrency", max_concurrency),
+            ("default_timeout_ms", default_timeout_ms),
+            ("exit_slots", exit_slots),
+        ):
+            if number < 1:
+                raise ConfigurationError(f"{key} must be at least 1, not {number}", key=key)
+        self.max_concurrency = max_concurrency
+        self.default_timeout_s = default_timeout_ms / 1000
+        self._user = asyncio.Semaphore(max_concurrency)
+        self._exits = asyncio.Semaphore(exit_slots)
+        self._calls: set[_Call] = set()
+        self._left = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+        self._closed = False
+
+    def open(self) -> None:
+        """Bind to the running event loop and this process. Idempotent there.
+
+        Raises:
+            AsyncRuntimeError: closed, bound to another loop, or inherited through fork.
+        """
+        if self._loop is None and not self._closed:
+            self._loop = asyncio.get_running_loop()
+            self._pid = os.getpid()
+        self.check("open")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether operations may run."""
+        return self._loop is not None and not self._closed
+
+    @property
+    def running(self) -> int:
+        """Calls that were begun and have not returned, queueing ones included."""
+        return len(self._calls)
+
+    @property
+    def queued(self) -> int:
+        """Calls that wait for a slot."""
+        return sum(not call.started for call in self._calls)
+
+    def check(self, what: str) -> None:
+        """Refuse use before ``open``, after ``close_async``, from another event loop and after fork.
+
+        Raises:
+            AsyncRuntimeError: one of these.
+        """
+        if self._closed:
+            raise AsyncRuntimeError(f"{what}: it is closed", hint="make a new one", retry_safe=False)
+        if self._loop is None:
+            raise AsyncRuntimeError(
+                f"{what}: it is not initialised", hint="await initialize_async() or initialize_all_async() first"
+            )
+        if os.getpid() != self._pid:
+            raise AsyncRuntimeError(
+                f"{what}: it was made in process {self._pid} and inherited through fork",
+                hint="make a new one after the fork; connections and keys in flight cannot be shared",
+            )
+        if asyncio.get_running_loop() is not self._loop:
+            raise AsyncRuntimeError(
+                f"{what}: it belongs to another event loop",
+                hint="use it where it was initialised, or use Layer2ManagerSync from threads",
+            )
+
+    async def run(
+        self,
+        factory: Callable[[], Awaitable[T]],
+        *,
+        timeout: Timeout = DEFAULT,
+        cancel: asyncio.Event | None = None,
+        what: str,
+        tx_id: _TxIdSource = None,
+        transfer_id: str | None = None,
+        exit: bool = False,
+        slot: bool = True,
+        moves_money: bool = True,
+    ) -> T:
+        """Await ``factory()`` in a slot, within its limits, in the calling task.
+
+        Args:
+            factory: makes the awaitable once the slot is there; not called at all if the call ends earlier.
+            timeout: seconds for everything, queueing included; ``DEFAULT``: the default limit, from the slot on;
+                ``None``: none.
+            cancel: ends the call when set.
+            what: names the operation in errors.
+            tx_id: the id for following up, or a function that tells it once it is known.
+            transfer_id: put into errors.
+            exit: takes a slot that user traffic cannot.
+            slot: False for what only awaits other operations.
+            moves_money: False for reads, whose errors then say that a retry is safe.
+
+        Raises:
+            AsyncTimeout: the limit passed.
+            TaskCancelled: ``cancel`` was set. ``goes_on`` is False if nothing was begun, True if an id exists, else
+                None.
+            AsyncRuntimeError: not open, closed (also while it ran), another loop, after fork.
+            ValidationError: ``timeout`` is no number of seconds >= 0.
+        """
+        self.check(what)
+        call = _Call(what, tx_id, transfer_id, check_timeout(timeout), moves_money=moves_money)
+        if cancel is not None and cancel.is_set():
+            call.reason = "cancel"
+            raise call.error(limit_s=None)
+        self._calls.add(call)
+        try:
+            if cancel is None:
+                return await self._scoped(call, factory, exits=exit, slot=slot)
+            return await self._watched(call, cancel, factory, exits=exit, slot=slot)
+        finally:
+            self._calls.discard(call)
+            self._left.set()
+
+    async def _watched(
+        self,
+        call: _Call,
+        cancel: asyncio.Event,
+        factory: Callable[[], Awaitable[T]],
+        *,
+        exits: bool,
+        slot: bool,
+    ) -> T:
+        async def watch() -> None:
+            await cancel.wait()
+            call.interrupt("cancel")
+
+        results: list[T] = []
+        failure: Exception | None = None
+        async with asyncio.TaskGroup() as group:
+            watcher = group.create_task(watch())
+            try:
+                results.append(await self._scoped(call, factory, exits=exits, slot=slot))
+            except Exception as error:  # noqa: BLE001 - kept out of the group, which would wrap it; raised below
+                failure = error
+            finally:
+                watcher.cancel()
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure
+        return results[0]
+
+    async def _scoped(
+        self,
+        call: _Call,
+        factory: Callable[[], Awaitable[T]],
+        *,
+        exits: bool,
+        slot: bool,
+    ) -> T:
+        limit_s = self.default_timeout_s if call.timeout is DEFAULT else call.timeout
+        from_slot = call.timeout is DEFAULT
+        try:
+            async with AsyncExitStack() as stack:
+                call.scope = await stack.enter_async_context(asyncio.timeout(None if from_slot else limit_s))
+                if slot:
+                    await self._take_slot(stack, exits=exits)
+                if from_slot:
+                    self._start_limit(call)
+                call.started = True
+                return await factory()
+        except TimeoutError as error:
+            # The scope makes a TimeoutError of its own cancellation only; one that the operation raised stays as it is.
+            if call.scope is not None and call.scope.expired() and isinstance(error.__cause__, asyncio.CancelledError):
+                raise call.error(limit_s=limit_s) from error
+            raise
+        finally:
+            call.scope = None
+
+    def _start_limit(self, call: _Call) -> None:
+        scope = call.scope
+        if scope is not None and not scope.expired() and call.reason == "timeout":
+            scope.reschedule(asyncio.get_running_loop().time() + self.default_timeout_s)
+
+    async def _take_slot(self, stack: AsyncExitStack, *, exits: bool) -> None:
+        task = asyncio.current_task()
+        if _held.get() == (self, task) and not exits:
+            return
+        await stack.enter_async_context(self._exits if exits else self._user)
+        token = _held.set((self, task))
+        stack.callback(_held.reset, token)
+
+    async def close_async(self, *, grace_s: float = 5.0) -> None:
+        """Take no more operations, give those that run ``grace_s`` seconds to end, then end them. Idempotent, bounded.
+
+        What is ended this way raises ``AsyncRuntimeError`` at its caller, and says whether money may have moved.
+        """
+        self._closed = True
+        if self._loop is not asyncio.get_running_loop() or os.getpid() != self._pid:
+            return
+        for call in self._others():
+            if not call.started:
+                call.interrupt("closed")
+        if await self._wait_idle(grace_s):
+            return
+        for call in self._others():
+            call.interrupt("closed")
+        await self._wait_idle(grace_s)
+
+    def _others(self) -> list[_Call]:
+        """The calls that are not made by the current task, which cannot wait for itself."""
+        return [call for call in self._calls if call.task is not asyncio.current_task()]
+
+    async def _wait_idle(self, limit_s: float) -> bool:
+        try:
+            async with asyncio.timeout(limit_s):
+                while self._others():
+                    self._left.clear()
+                    await self._left.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+def check_timeout(timeout: object) -> Timeout:
+    """Give ``timeout`` back if it is ``DEFAULT``, ``None`` or a number of seconds >= 0.
+
+    Raises:
+        ValidationError: it is not.
+    """
+    if timeout is None or timeout is DEFAULT:
+        return timeout
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or math.isnan(timeout) or timeout < 0:
+        raise ValidationError(
+            f"timeout must be a number of seconds >= 0, None or DEFAULT, not {timeout!r:.40}", field="timeout"
+        )
+    return None if math.isinf(timeout) else timeout
