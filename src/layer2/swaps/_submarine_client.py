@@ -69,7 +69,7 @@ def _on_chain(deal: Deal, state: State, view: ChainView) -> Decision | None:
         return None
     preimage = seen_preimage(view)
     if preimage is not None:
-        return _claimed(deal, state, view, preimage)
+        return _claimed(state, view, preimage)
     match state:
         case Locking() | Locked():
             return _locked(deal, state, view)
@@ -127,7 +127,7 @@ def _refunding(deal: Deal, state: Refunding | Refunded, view: ChainView) -> Deci
     return None
 
 
-def _claimed(deal: Deal, state: State, view: ChainView, preimage: bytes) -> Decision | None:
+def _claimed(state: State, view: ChainView, preimage: bytes) -> Decision | None:
     if view.finalized.status is LockStatus.CLAIMED:
         return Decision(state=Closed(outcome="settled", preimage=preimage))
     if view.at_depth.status is LockStatus.CLAIMED:

@@ -1,0 +1,211 @@
+"""Acting: carries out what the outbox wants, each effect as often as needed and never as two different acts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final, assert_never
+
+from layer2._clock import Clock
+from layer2.errors import (
+    Expired,
+    FeeLimitExceeded,
+    InsufficientFunds,
+    InvoiceError,
+    Layer2Error,
+    NotFound,
+    PaymentFailed,
+    SignerError,
+    StorageError,
+)
+from layer2.lightning import LightningNode, PaymentState
+from layer2.swaps._deadlines import may_pay, reverse_final_cltv
+from layer2.swaps._effects import CancelInvoice, Claim, PayInvoice, Refund, RefundEarly, SendLock, SettleInvoice
+from layer2.swaps._look import lock_key
+from layer2.swaps._observations import EffectRefused, LockStatus
+from layer2.swaps._ports import StoredEffect, StoredSwap, SwapChain, SwapStore
+from layer2.swaps._preimage import PreimageSource
+from layer2.swaps._states import Role
+
+__all__ = ["Actor"]
+
+logger: Final = logging.getLogger("layer2.swaps")
+
+_CERTAIN: Final = (Expired, InsufficientFunds, FeeLimitExceeded, SignerError)
+"""What a ``send`` raises only if nothing was signed."""
+
+
+class Actor:
+    """Carries out effects. Payments run in tasks of their own, since a held payment lasts as long as its swap."""
+
+    def __init__(
+        self,
+        *,
+        store: SwapStore,
+        chain: SwapChain,
+        node: LightningNode | None,
+        preimages: PreimageSource | None,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._chain = chain
+        self._node = node
+        self._preimages = preimages
+        self._clock = clock
+        self._payments: dict[str, asyncio.Task[None]] = {}
+        self._refused: dict[str, str] = {}
+        self._begun: dict[str, bool] = {}
+
+    def pay_request_open(self, swap: StoredSwap) -> bool:
+        """Whether a request to pay may still be on its way: one of ours runs, or one of a dead process was never answered."""
+        return swap.deal.id in self._payments or self._pay_begun(swap)
+
+    def _pay_begun(self, swap: StoredSwap) -> bool:
+        # What this process did since the row was read is newer than the row.
+        stored = any(isinstance(e.effect, PayInvoice) and e.begun for e in swap.effects)
+        return self._begun.get(swap.deal.id, stored)
+
+    async def close(self) -> None:
+        """Stop waiting for payments. They go on at the node; the next start looks them up."""
+        tasks = list(self._payments.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def act(self, swap: StoredSwap, wanted: StoredEffect, wake: Callable[[], None]) -> EffectRefused | None:
+        """Do one effect. Returns a refusal only where it is certain that nothing was begun; ``wake`` is called when a payment ends.
+
+        Raises:
+            NodeError: nothing is known; it is tried again.
+        """
+        match wanted.effect:
+            case PayInvoice():
+                return await self._pay(swap, wake)
+            case SettleInvoice(preimage=preimage):
+                await self._settle(preimage)
+            case CancelInvoice():
+                await self._cancel(swap)
+            case SendLock() | Claim() | Refund() | RefundEarly() as effect:
+                try:
+                    await self._send(swap, effect)
+                except _CERTAIN as error:
+                    return EffectRefused(key=effect.name, reason=str(error))
+            case _:
+                assert_never(wanted.effect)
+        return None
+
+    async def _send(self, swap: StoredSwap, effect: SendLock | Claim | Refund | RefundEarly) -> None:
+        lock = swap.deal.terms.lock
+        key = f"swap:{swap.deal.id}:{effect.name}"
+        match effect:
+            case SendLock(not_after=not_after):
+                await self._chain.send_lock(key, lock, not_after=not_after)
+            case Refund():
+                await self._chain.send_refund(key, lock)
+            case RefundEarly(signature=signature):
+                await self._chain.send_refund_early(key, lock, signature)
+            case Claim():
+                await self._claim(swap, key, effect)
+            case _:
+                assert_never(effect)
+
+    async def _claim(self, swap: StoredSwap, key: str, effect: Claim) -> None:
+        deal = swap.deal
+        view = await self._chain.view(deal.terms.lock, deal.terms.depth_policy, lock_key=None)
+        if view.latest.status is not LockStatus.LOCKED:
+            return
+        if effect.preimage is not None:
+            preimage = effect.preimage
+        else:
+            assert self._preimages is not None
+            assert deal.preimage_time_ms is not None
+            preimage = await self._preimages.preimage(deal.terms.lock, deal.preimage_time_ms)
+        await self._chain.send_claim(key, deal.terms.lock, preimage, not_after=effect.not_after)
+
+    async def _settle(self, preimage: bytes) -> None:
+        assert self._node is not None
+        try:
+            await self._node.settle_invoice(preimage)
+        except (Expired, NotFound) as error:
+            # The next look at the invoice says what it is; the decision is not taken from an error.
+            logger.warning("an invoice could not be settled: %s", error)
+
+    async def _cancel(self, swap: StoredSwap) -> None:
+        assert self._node is not None
+        try:
+            await self._node.cancel_invoice(swap.deal.terms.lock.preimage_hash)
+        except (Expired, NotFound) as error:
+            logger.info("swap %s: its invoice could not be cancelled: %s", swap.deal.id, error)
+
+    async def _pay(self, swap: StoredSwap, wake: Callable[[], None]) -> EffectRefused | None:
+        swap_id = swap.deal.id
+        if swap_id in self._payments:
+            return None
+        if (reason := self._refused.pop(swap_id, None)) is not None:
+            return EffectRefused(key=PayInvoice.name, reason=reason)
+        if self._node is None:
+            return EffectRefused(key=PayInvoice.name, reason="no Lightning node is configured")
+        record = await self._node.lookup_payment(swap.deal.terms.lock.preimage_hash)
+        if record.state is not PaymentState.NONE:
+            # A record exists, so this payment was begun before: its outcome is observed, never begun again.
+            return None
+        never_begun = not self._pay_begun(swap)
+        if (late := await self._too_late_to_pay(swap)) is not None:
+            return EffectRefused(key=PayInvoice.name, reason=late) if never_begun else None
+        await self._store.mark_begun(swap_id, PayInvoice.name, begun=True)
+        self._begun[swap_id] = True
+        task = asyncio.create_task(self._run_payment(swap, wake, first=never_begun), name=f"layer2 payment {swap_id}")
+        self._payments[swap_id] = task
+        return None
+
+    async def _too_late_to_pay(self, swap: StoredSwap) -> str | None:
+        deal, terms = swap.deal, swap.deal.terms
+        now = self._clock.now_ms() // 1000
+        if deal.role is Role.CLIENT:
+            late = now + terms.timing.payment_time_limit_s > deal.invoice_expires_at
+            return "the hold invoice is about to expire" if late else None
+        view = await self._chain.view(terms.lock, terms.depth_policy, lock_key=lock_key(swap))
+        if view.at_depth.status is not LockStatus.LOCKED or view.latest.status is not LockStatus.LOCKED:
+            return "the lock is not there any more"
+        now = max(now, view.head_timestamp)
+        if not may_pay(terms.timing, invoice_expires_at=deal.invoice_expires_at, timelock=terms.lock.timelock, now=now):
+            return "too little time is left to pay"
+        return None
+
+    async def _run_payment(self, swap: StoredSwap, wake: Callable[[], None], *, first: bool) -> None:
+        assert self._node is not None
+        deal, terms = swap.deal, swap.deal.terms
+        cltv_limit = terms.timing.route_cltv_limit_blocks
+        fee_limit_msat = terms.routing_fee_limit_msat
+        if deal.role is Role.CLIENT:
+            cltv_limit += reverse_final_cltv(terms.timing, terms.depth_policy)
+            fee_limit_msat = deal.routing_fee_limit_msat
+        try:
+            await self._node.pay(
+                terms.invoice,
+                fee_limit_msat=fee_limit_msat,
+                cltv_limit=cltv_limit,
+                time_limit_s=terms.timing.payment_time_limit_s,
+            )
+            await self._pay_answered(deal.id, first=first)
+        except (PaymentFailed, Expired, InvoiceError) as error:
+            # The node answered to the end and has no payment on record. Only if no earlier request was lost is that certain.
+            await self._pay_answered(deal.id, first=first)
+            if first:
+                self._refused[deal.id] = str(error)
+        except Layer2Error as error:
+            logger.warning("swap %s: the outcome of its payment is unknown for now: %s", deal.id, error)
+        finally:
+            self._payments.pop(deal.id, None)
+            wake()
+
+    async def _pay_answered(self, swap_id: str, *, first: bool) -> None:
+        if not first:
+            return
+        try:
+            await self._store.mark_begun(swap_id, PayInvoice.name, begun=False)
+        except (NotFound, StorageError) as error:
+            # Forgetting that it was answered costs time, never money: the swap then waits for the invoice's expiry.
+            logger.warning("swap %s: cannot note that its payment was answered: %s", swap_id, error)
+        self._begun[swap_id] = False

@@ -1,0 +1,235 @@
+"""The driver: looks at the world for every swap, lets the pure files decide, persists, then acts.
+
+One task drives one swap. Its loop is also its recovery: it looks first, so that a swap found in the store after a crash is driven
+exactly as one that never stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from layer2._clock import Clock
+from layer2.errors import AsyncRuntimeError, Layer2Error, NodeError, StorageError
+from layer2.swaps._act import Actor
+from layer2.swaps._look import Looker
+from layer2.swaps._machine import decide
+from layer2.swaps._observations import CancelRequested, EffectRefused, HashTaken, Observation
+from layer2.swaps._ports import StoredSwap, SwapChain, SwapStore
+from layer2.swaps._states import Deal, Watch
+
+__all__ = ["HashTakenError", "SwapDriver"]
+
+logger: Final = logging.getLogger("layer2.swaps")
+
+PAGE: Final = 200
+"""Swaps read at once when the driver starts."""
+RETRY_S: Final = 1.0
+RETRY_MAX_S: Final = 30.0
+
+
+class HashTakenError(Exception):
+    """Raised by a store's ``transition``: another swap has the payment hash. Nothing was written."""
+
+
+class SwapDriver:
+    """Drives all unfinished swaps of one store. Make it, ``start``, ``adopt`` new swaps, ``close``."""
+
+    def __init__(
+        self,
+        *,
+        store: SwapStore,
+        chain: SwapChain,
+        looker: Looker,
+        actor: Actor,
+        clock: Clock,
+        poll_s: float,
+        on_change: Callable[[StoredSwap], None],
+        on_alarm: Callable[[Deal, str, str], None],
+        parallel: int = 32,
+    ) -> None:
+        self._store = store
+        self._chain = chain
+        self._looker = looker
+        self._actor = actor
+        self._clock = clock
+        self._poll_s = poll_s
+        self._on_change = on_change
+        self._on_alarm = on_alarm
+        self._steps = asyncio.Semaphore(parallel)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._wakes: dict[str, asyncio.Event] = {}
+        self._cancel_requests: set[str] = set()
+        self._heads: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def start(self) -> int:
+        """Take up every unfinished swap of the store. Returns how many."""
+        count = 0
+        after: str | None = None
+        while page := await self._store.unfinished(after=after, limit=PAGE):
+            for swap_id in page:
+                self.adopt(swap_id)
+            count += len(page)
+            after = page[-1]
+        self._heads = asyncio.create_task(self._follow_heads(), name="layer2 heads")
+        return count
+
+    def adopt(self, swap_id: str) -> None:
+        """Drive a swap that is in the store. Asking twice is the same as once."""
+        if self._closed:
+            raise AsyncRuntimeError(
+                "the swap driver is closed; the swap stays in the store and goes on at the next start"
+            )
+        if swap_id in self._tasks:
+            self.wake(swap_id)
+            return
+        self._wakes[swap_id] = asyncio.Event()
+        task = asyncio.create_task(self._drive(swap_id), name=f"layer2 swap {swap_id}")
+        self._tasks[swap_id] = task
+        task.add_done_callback(lambda _: self._forget(swap_id))
+
+    def wake(self, swap_id: str) -> None:
+        """Look at a swap now instead of at the next poll."""
+        if event := self._wakes.get(swap_id):
+            event.set()
+
+    def request_cancel(self, swap_id: str) -> None:
+        """Ask for a swap to be abandoned; it is, if nothing of the user's is bound yet."""
+        self._cancel_requests.add(swap_id)
+        self.wake(swap_id)
+
+    @property
+    def active(self) -> int:
+        """Number of swaps driven now."""
+        return len(self._tasks)
+
+    async def close(self) -> None:
+        """Stop driving. Unfinished swaps stay in the store. Idempotent."""
+        self._closed = True
+        tasks = list(self._tasks.values())
+        if self._heads is not None:
+            tasks.append(self._heads)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._actor.close()
+
+    def _forget(self, swap_id: str) -> None:
+        self._tasks.pop(swap_id, None)
+        self._wakes.pop(swap_id, None)
+        self._cancel_requests.discard(swap_id)
+
+    async def _follow_heads(self) -> None:
+        while True:
+            try:
+                await self._chain.wait_for_block()
+            except Layer2Error as error:
+                logger.warning("cannot follow the chain's head: %s", error)
+                await self._clock.sleep(self._poll_s)
+            for event in list(self._wakes.values()):
+                event.set()
+
+    async def _drive(self, swap_id: str) -> None:
+        swap = await self._retrying(swap_id, lambda: self._store.load(swap_id))
+        failures = 0
+        while not swap.state.final:
+            wake = self._wakes[swap_id]
+            wake.clear()
+            try:
+                async with self._steps:
+                    swap, moved = await self._step(swap)
+            except StorageError as error:
+                self._on_alarm(swap.deal, "storage.write_failed", str(error))
+                swap = await self._retrying(swap_id, lambda: self._store.load(swap_id))
+                continue
+            except Layer2Error as error:
+                failures += 1
+                logger.warning("swap %s in %s: %s", swap_id, type(swap.state).__name__, error)
+                await self._pause(wake, min(RETRY_S * 2 ** min(failures, 10), RETRY_MAX_S))
+                continue
+            failures = 0
+            if not moved:
+                await self._pause(wake, self._poll_s)
+
+    async def _retrying(self, swap_id: str, call: Callable[[], Awaitable[StoredSwap]]) -> StoredSwap:
+        delay = RETRY_S
+        while True:
+            try:
+                return await call()
+            except StorageError as error:
+                logger.error("swap %s cannot be read: %s", swap_id, error, extra={"code": "storage.read_failed"})  # noqa: TRY400
+                await self._clock.sleep(delay)
+                delay = min(delay * 2, RETRY_MAX_S)
+
+    async def _pause(self, wake: asyncio.Event, seconds: float) -> None:
+        waiter = asyncio.ensure_future(wake.wait())
+        sleeper = asyncio.ensure_future(self._clock.sleep(seconds))
+        try:
+            await asyncio.wait({waiter, sleeper}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiter.cancel()
+            sleeper.cancel()
+            await asyncio.gather(waiter, sleeper, return_exceptions=True)
+
+    async def _step(self, swap: StoredSwap) -> tuple[StoredSwap, bool]:
+        """Look once at everything the state watches; move on the first thing that matters; else do what is wanted."""
+        swap_id = swap.deal.id
+        if swap_id in self._cancel_requests:
+            self._cancel_requests.discard(swap_id)
+            if (moved := await self._observe(swap, CancelRequested())) is not None:
+                return moved, True
+        trouble: Layer2Error | None = None
+        for watch in sorted(swap.state.watches):
+            try:
+                seen = await self._looker.look(Watch(watch), swap)
+            except NodeError as error:
+                # One silent source must not keep the others from being looked at, nor what is wanted from being done.
+                trouble = error
+                continue
+            if seen is not None and (moved := await self._observe(swap, seen)) is not None:
+                return moved, True
+        for wanted in swap.effects:
+            try:
+                refused = await self._actor.act(swap, wanted, lambda: self.wake(swap_id))
+            except NodeError as error:
+                trouble = error
+                continue
+            if refused is not None and (moved := await self._refused(swap, refused)) is not None:
+                return moved, True
+        if trouble is not None:
+            raise trouble
+        return swap, False
+
+    async def _refused(self, swap: StoredSwap, refused: EffectRefused) -> StoredSwap | None:
+        logger.info("swap %s: %s is not done: %s", swap.deal.id, refused.key, refused.reason)
+        return await self._observe(swap, refused)
+
+    async def _observe(self, swap: StoredSwap, seen: Observation) -> StoredSwap | None:
+        decision = decide(swap.deal, swap.state, seen)
+        if decision is None:
+            return None
+        try:
+            moved = await self._store.transition(
+                swap.deal.id,
+                expected_version=swap.version,
+                state=decision.state,
+                seen=seen,
+                effects=decision.effects,
+                bind_hash=swap.deal.terms.lock.preimage_hash if decision.bind_hash else None,
+            )
+        except HashTakenError:
+            return await self._observe(swap, HashTaken())
+        logger.info(
+            "swap %s: %s -> %s",
+            swap.deal.id,
+            type(swap.state).__name__,
+            type(decision.state).__name__,
+            extra={"code": "swap.transition", "transfer_id": swap.deal.id},
+        )
+        if decision.alarm is not None:
+            self._on_alarm(swap.deal, decision.alarm, getattr(decision.state, "reason", ""))
+        self._on_change(moved)
+        return moved

@@ -1,0 +1,115 @@
+"""Looking: makes the observations that the decisions read, from the chain, the node and the counterparty."""
+
+from __future__ import annotations
+
+from typing import Protocol, assert_never
+
+from layer2._clock import Clock
+from layer2.errors import NotFound, UnexpectedReply
+from layer2.lightning import InvoiceState, LightningNode, PaymentState
+from layer2.swaps._effects import PayInvoice, SendLock
+from layer2.swaps._observations import InvoiceStatus, InvoiceView, Observation, PaymentStatus, PaymentView, RefundOffer
+from layer2.swaps._ports import Counterparty, StoredSwap, SwapChain
+from layer2.swaps._states import Role, Watch
+from layer2.terms import SwapDirection
+
+__all__ = ["Looker", "OpenRequests", "lock_key"]
+
+
+class OpenRequests(Protocol):
+    """Who knows whether a request to pay may still be on its way to the node."""
+
+    def pay_request_open(self, swap: StoredSwap) -> bool:
+        """Whether one may."""
+        ...
+
+
+def lock_key(swap: StoredSwap) -> str | None:
+    """The key under which we send this swap's lock; None if the other side locks."""
+    ours = (swap.deal.role is Role.CLIENT) == (swap.deal.direction is SwapDirection.SUBMARINE)
+    return f"swap:{swap.deal.id}:{SendLock.name}" if ours else None
+
+
+class Looker:
+    """Looks at one thing for one swap."""
+
+    def __init__(
+        self,
+        *,
+        chain: SwapChain,
+        node: LightningNode | None,
+        counterparty: Counterparty,
+        requests: OpenRequests,
+        clock: Clock,
+    ) -> None:
+        self._chain = chain
+        self._node = node
+        self._counterparty = counterparty
+        self._requests = requests
+        self._clock = clock
+
+    async def look(self, watch: Watch, swap: StoredSwap) -> Observation | None:
+        """What is to be seen now; None if nothing is."""
+        match watch:
+            case Watch.CHAIN:
+                terms = swap.deal.terms
+                return await self._chain.view(terms.lock, terms.depth_policy, lock_key=lock_key(swap))
+            case Watch.PAYMENT:
+                return await self._payment(swap)
+            case Watch.INVOICE:
+                return await self._invoice(swap)
+            case Watch.REFUND_OFFER:
+                if lock_key(swap) is None or swap.deal.role is not Role.CLIENT:
+                    return None
+                signature = await self._counterparty.refund_signature(swap.deal)
+                return None if signature is None else RefundOffer(signature=signature)
+            case _:
+                assert_never(watch)
+
+    def _now_s(self) -> int:
+        return self._clock.now_ms() // 1000
+
+    async def _payment(self, swap: StoredSwap) -> PaymentView | None:
+        if self._node is None:
+            return None
+        # Asked before the record is read: a request that ends in between is still counted as open, never the other way round.
+        requests_open = self._requests.pay_request_open(swap)
+        now_s = self._now_s()
+        payment_hash = swap.deal.terms.lock.preimage_hash
+        record = await self._node.lookup_payment(payment_hash)
+        if record.state is PaymentState.SUCCEEDED and record.preimage is None:
+            raise UnexpectedReply("the node says that a payment succeeded but gives no preimage")
+        wants_more = any(isinstance(e.effect, PayInvoice) for e in swap.effects)
+        if (
+            record.state is PaymentState.NONE
+            and not requests_open
+            and wants_more
+            and now_s <= swap.deal.invoice_expires_at
+        ):
+            # Not begun yet, or begun by nobody: the effect that is wanted begins it.
+            return None
+        return PaymentView(
+            status=PaymentStatus(record.state.value),
+            preimage=record.preimage,
+            requests_open=requests_open,
+            now_s=now_s,
+        )
+
+    async def _invoice(self, swap: StoredSwap) -> InvoiceView | None:
+        if self._node is None:
+            return None
+        payment_hash = swap.deal.terms.lock.preimage_hash
+        try:
+            record = await self._node.lookup_invoice(payment_hash)
+        except NotFound:
+            return InvoiceView(status=InvoiceStatus.CANCELED, received_msat=0, blocks_left=None, now_s=self._now_s())
+        blocks_left: int | None = None
+        if record.state is InvoiceState.ACCEPTED and record.lowest_expiry_height is not None:
+            info = await self._node.info()
+            blocks_left = record.lowest_expiry_height - info.block_height
+        return InvoiceView(
+            status=InvoiceStatus(record.state.value),
+            received_msat=record.received_msat,
+            blocks_left=blocks_left,
+            now_s=self._now_s(),
+        )

@@ -1,0 +1,127 @@
+"""What the driver needs of the outside world, narrow enough to be simulated to the last detail."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from layer2.swaps._effects import Effect
+from layer2.swaps._observations import ChainView, Observation
+from layer2.swaps._states import Deal, State
+from layer2.terms import DepthPolicy, Lock
+
+__all__ = ["Counterparty", "NoCounterparty", "StoredEffect", "StoredSwap", "SwapChain", "SwapStore"]
+
+
+class SwapChain(Protocol):
+    """The EVM chain as a swap sees it. Every ``send`` is idempotent by its key: asked again, it sends the same bytes again.
+
+    A send raises ``Expired``, ``InsufficientFunds``, ``FeeLimitExceeded`` or ``SignerError`` only if nothing was signed and
+    nothing will be; a ``NodeError`` says nothing about the outcome.
+    """
+
+    async def view(self, lock: Lock, policy: DepthPolicy, *, lock_key: str | None) -> ChainView:
+        """The lock at three depths now, and what became of our own lock transaction sent under ``lock_key``."""
+        ...
+
+    async def send_lock(self, key: str, lock: Lock, *, not_after: int) -> None:
+        """Lock, unless nothing was signed under ``key`` yet and the clock is past ``not_after``."""
+        ...
+
+    async def send_claim(self, key: str, lock: Lock, preimage: bytes, *, not_after: int | None) -> None:
+        """Claim, unless nothing was signed under ``key`` yet and the chain's time is past ``not_after``."""
+        ...
+
+    async def send_refund(self, key: str, lock: Lock) -> None:
+        """Refund after the timelock."""
+        ...
+
+    async def send_refund_early(self, key: str, lock: Lock, signature: bytes) -> None:
+        """Refund with the claimer's signature."""
+        ...
+
+    async def wait_for_block(self) -> None:
+        """Return when the chain has a new head. Only a wake-up: it may return without one."""
+        ...
+
+
+class Counterparty(Protocol):
+    """Whom we swap with. Nothing that it says is believed."""
+
+    async def refund_signature(self, deal: Deal) -> bytes | None:
+        """The claimer's signature for an early refund, verified against the lock; None if it gives none now."""
+        ...
+
+
+class NoCounterparty:
+    """A provider never asks its clients for anything."""
+
+    async def refund_signature(self, deal: Deal) -> bytes | None:  # noqa: ARG002 (the interface's)
+        """None."""
+        return None
+
+
+class StoredEffect(Protocol):
+    """One row of the outbox."""
+
+    @property
+    def effect(self) -> Effect:
+        """What is wanted."""
+        ...
+
+    @property
+    def begun(self) -> bool:
+        """Whether a request for it was begun and its end never seen."""
+        ...
+
+
+class StoredSwap(Protocol):
+    """A swap as the store has it."""
+
+    @property
+    def deal(self) -> Deal:
+        """What never changes."""
+        ...
+
+    @property
+    def state(self) -> State:
+        """Where it stands."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Number of the last row of its history."""
+        ...
+
+    @property
+    def effects(self) -> tuple[StoredEffect, ...]:
+        """What is wanted now."""
+        ...
+
+
+class SwapStore(Protocol):
+    """The journal. Every method is one database transaction; where it raises, nothing was written."""
+
+    async def load(self, swap_id: str) -> StoredSwap:
+        """One swap. Raises ``NotFound``."""
+        ...
+
+    async def unfinished(self, *, after: str | None, limit: int) -> list[str]:
+        """Ids of swaps that are not final, a page at a time, in the order of their ids."""
+        ...
+
+    async def transition(
+        self,
+        swap_id: str,
+        *,
+        expected_version: int,
+        state: State,
+        seen: Observation,
+        effects: tuple[Effect, ...],
+        bind_hash: bytes | None,
+    ) -> StoredSwap:
+        """Write the new state, its history row and its effects. Raises ``HashTaken`` or ``StaleVersion``."""
+        ...
+
+    async def mark_begun(self, swap_id: str, name: str, *, begun: bool) -> None:
+        """Remember that a request for an effect is begun, or that its end was seen."""
+        ...
