@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from layer2.lightning._bolt11_encode import UnsignedInvoice, encode_invoice, sign_invoice
     from layer2.lightning._invoice import FallbackAddress, Feature, Invoice, RouteHop
     from layer2.lightning._lnurl_text import decode_lnurl
+    from layer2.lightning._memory import MemoryNode
+    from layer2.lightning._memory_network import MemoryLightning
+    from layer2.lightning._memory_route import ChannelPolicy
     from layer2.lightning._node import (
         HeldHtlc,
         InvoiceRecord,
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "ChannelPolicy",
     "FallbackAddress",
     "Feature",
     "HeldHtlc",
@@ -28,6 +32,8 @@ __all__ = [
     "InvoiceRecord",
     "InvoiceState",
     "LightningNode",
+    "MemoryLightning",
+    "MemoryNode",
     "NodeInfo",
     "PaymentRecord",
     "PaymentState",
@@ -40,6 +46,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "ChannelPolicy": "_memory_route",
     "FallbackAddress": "_invoice",
     "Feature": "_invoice",
     "HeldHtlc": "_node",
@@ -47,6 +54,8 @@ _HOME = {
     "InvoiceRecord": "_node",
     "InvoiceState": "_node",
     "LightningNode": "_node",
+    "MemoryLightning": "_memory_network",
+    "MemoryNode": "_memory",
     "NodeInfo": "_node",
     "PaymentRecord": "_node",
     "PaymentState": "_node",

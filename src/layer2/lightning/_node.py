@@ -13,7 +13,7 @@ Rules for every implementation (the conformance suite in ``layer2.testing`` hold
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -81,7 +81,7 @@ class InvoiceRecord:
     """An invoice as its node knows it."""
 
     payment_hash: bytes
-    text: str
+    text: str = field(repr=False)
     state: InvoiceState
     amount_msat: int
     """As asked; 0 if any amount."""
@@ -91,7 +91,7 @@ class InvoiceRecord:
     is_hold: bool
     htlcs: tuple[HeldHtlc, ...] = ()
     """The parts held now, or settled."""
-    preimage: bytes | None = None
+    preimage: bytes | None = field(default=None, repr=False)
 
     @property
     def lowest_expiry_height(self) -> int | None:
@@ -107,7 +107,7 @@ class PaymentRecord:
     state: PaymentState
     amount_msat: int = 0
     fee_msat: int = 0
-    preimage: bytes | None = None
+    preimage: bytes | None = field(default=None, repr=False)
     """Present exactly if it succeeded; verified against the hash."""
     failure_reason: str | None = None
     highest_expiry_height: int | None = None
@@ -142,7 +142,14 @@ class LightningNode(Protocol):
         ...
 
     async def keysend(
-        self, node_id: bytes, amount_msat: int, *, preimage: bytes, fee_limit_msat: int, cltv_limit: int, time_limit_s: int
+        self,
+        node_id: bytes,
+        amount_msat: int,
+        *,
+        preimage: bytes,
+        fee_limit_msat: int,
+        cltv_limit: int,
+        time_limit_s: int,
     ) -> PaymentRecord:
         """Pay a node without an invoice; the preimage is the payer's."""
         ...
@@ -152,8 +159,14 @@ class LightningNode(Protocol):
         ...
 
     async def create_invoice(
-        self, *, amount_msat: int, memo: str = "", description_hash: bytes | None = None,
-        expiry_s: int = 3600, preimage: bytes | None = None, cltv_delta: int | None = None
+        self,
+        *,
+        amount_msat: int,
+        memo: str = "",
+        description_hash: bytes | None = None,
+        expiry_s: int = 3600,
+        preimage: bytes | None = None,
+        cltv_delta: int | None = None,
     ) -> InvoiceRecord:
         """Make an invoice that settles by itself when paid. ``amount_msat`` 0: any amount."""
         ...
