@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import aiohttp
 
 from layer2._clock import Clock
 from layer2.devnet._faucet import Coin, Faucet
@@ -113,9 +112,10 @@ class Btcd:
             NodeConnectionError: btcd does not answer.
             NodeError: btcd refused the call; ``code`` is its error code.
         """
-        auth = aiohttp.BasicAuth(self.endpoint.rpc_user, self.endpoint.rpc_password)
+        credentials = f"{self.endpoint.rpc_user}:{self.endpoint.rpc_password}".encode()
+        headers = {"Authorization": f"Basic {base64.b64encode(credentials).decode()}"}
         body = {"jsonrpc": "1.0", "id": 1, "method": method, "params": list(params)}
-        _status, reply = await self._http.request("POST", "/", body=body, auth=auth)
+        _status, reply = await self._http.request("POST", "/", body=body, headers=headers)
         if not isinstance(reply, Mapping) or not {"result", "error"} <= reply.keys():
             raise UnexpectedReply(f"btcd answered {method} without a result", endpoint=self.endpoint.rpc_url)
         if reply["error"] is not None:

@@ -31,7 +31,6 @@ class JsonHttp:
         *,
         body: Any = None,
         headers: dict[str, str] | None = None,
-        auth: aiohttp.BasicAuth | None = None,
         timeout_s: float = 30.0,
     ) -> tuple[int, Any]:
         """The status and the decoded body.
@@ -47,7 +46,6 @@ class JsonHttp:
                 self.base_url + path,
                 json=body,
                 headers=headers,
-                auth=auth,
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
             ) as response:
                 text = await response.text()
