@@ -102,6 +102,17 @@ def _likely_position(hrp: str, count: int, remainder: int) -> int | None:
     return index % (prefix + 1) if index != prefix else None
 
 
+def _misplaced_separator(lower: str, split: int) -> int | None:
+    """``split`` if the digit 1 there stands where a data character was, and one further in front is the separator."""
+    before = lower.rfind("1", 0, split)
+    digits = lower[before + 1 :].replace("1", ALPHABET[0]).encode().translate(_TO_DIGITS)
+    if before < 1 or _INVALID in digits:
+        return None
+    hrp = lower[:before]
+    remainder = _remainder(hrp, int(digits, 32), len(digits))
+    return split if remainder == 1 or _likely_position(hrp, len(digits), remainder) == split else None
+
+
 def _checked_case(text: str, error: type[ValidationError], what: str, max_length: int) -> str:
     if not isinstance(text, str):
         raise error(f"{what} is text, not {type(text).__name__}", field="text")
@@ -161,7 +172,9 @@ def decode(text: str, *, error: type[ValidationError], what: str, max_length: in
         )
     remainder = _remainder(hrp, int(digits, 32), count)
     if remainder != 1:
-        at_or_none = _likely_position(hrp, count, remainder)
+        at_or_none = _misplaced_separator(lower, split)
+        if at_or_none is None:
+            at_or_none = _likely_position(hrp, count, remainder)
         where = "" if at_or_none is None else f"; most likely character {at_or_none} ({text[at_or_none]!r}) is wrong"
         raise error(
             f"the checksum fails{where}",
