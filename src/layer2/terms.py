@@ -159,6 +159,10 @@ class SwapTerms(Value):
     def __post_init__(self) -> None:
         if len(self.swap_id) != 32 or not set(self.swap_id) <= set("0123456789abcdef"):
             raise ValidationError("a swap id is 32 lower-case hexadecimal digits", field="swap_id")
+        numbers = ("invoice_amount_msat", "provider_fee", "routing_fee_limit_msat", "lock_by", "created_at")
+        for name in numbers:
+            if not 0 <= getattr(self, name) < 2**256:
+                raise ValidationError(f"{name} must be a number from 0 to 2**256 - 1", field=name)
 
     @property
     def provider(self) -> EvmAddress:
