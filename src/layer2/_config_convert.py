@@ -1,0 +1,194 @@
+"""Strict conversion of nested settings to the dataclasses of ``layer2.config``: right type or an error that names the key."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
+
+from layer2._config_secret import Secret, read_secret_file
+from layer2.addresses import EvmAddress
+from layer2.errors import AddressError, ConfigurationError
+
+__all__ = ["EnvText", "Source", "convert", "inline_secrets"]
+
+_WHOLE = re.compile(r"[+-]?[0-9][0-9_]*", re.ASCII)
+_NAMES: Mapping[Any, str] = {
+    str: "text",
+    int: "a whole number",
+    bool: "true or false",
+    Path: "the path of a file",
+    Secret: 'text, { file = "..." } or { env = "..." }',
+    EvmAddress: "an EVM address (0x...)",
+}
+
+
+class EnvText(str):
+    """Text of an environment variable: it may stand for a number or a truth value where one is needed."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where settings come from, as far as their values depend on it."""
+
+    base: Path
+    environ: Mapping[str, str]
+    allow_readable: bool
+
+
+def hints(cls: Any) -> dict[str, Any]:
+    """Field name -> resolved annotation, of a dataclass."""
+    return get_type_hints(cls)
+
+
+def convert(kind: Any, value: Any, key: str, source: Source, *, sensitive: bool = False) -> Any:
+    """Give ``value`` as a ``kind``.
+
+    Raises:
+        ConfigurationError: it is none; ``key`` says which setting.
+    """
+    origin = get_origin(kind)
+    if origin in (Union, UnionType):
+        return _union([arm for arm in get_args(kind) if arm is not NoneType], value, key, source, sensitive=sensitive)
+    if origin is Literal:
+        if value in get_args(kind):
+            return str(value)
+        raise _wrong(" or ".join(repr(choice) for choice in get_args(kind)), value, key)
+    if origin is tuple:
+        return _sequence(get_args(kind)[0], value, key, source)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        arm = get_args(kind)[1]
+        return {name: convert(arm, item, f"{key}.{name}", source) for name, item in _table(value, key).items()}
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind is not EvmAddress:
+        return value if isinstance(value, kind) else _section(kind, value, key, source)
+    return _scalar(kind, value, key, source, sensitive=sensitive)
+
+
+def _union(arms: list[Any], value: Any, key: str, source: Source, *, sensitive: bool) -> Any:
+    if len(arms) == 1:
+        return convert(arms[0], value, key, source, sensitive=sensitive)
+    if int in arms and (isinstance(value, int) or (isinstance(value, EnvText) and _WHOLE.fullmatch(value))):
+        return convert(int, value, key, source)
+    if str in arms and isinstance(value, str):
+        return str(value)
+    raise _wrong(" or ".join(_NAMES.get(arm, str(arm)) for arm in arms), value, key)
+
+
+def _sequence(arm: Any, value: Any, key: str, source: Source) -> tuple[Any, ...]:
+    if isinstance(value, EnvText):
+        try:
+            value = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            raise _wrong("a TOML list", value, key) from None
+    if not isinstance(value, list | tuple):
+        raise _wrong("a list", value, key)
+    return tuple(convert(arm, item, f"{key}.{index}", source) for index, item in enumerate(value))
+
+
+def _table(value: Any, key: str) -> Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        return value
+    raise _wrong("a section", value, key)
+
+
+def _section(kind: type[Any], value: Any, key: str, source: Source) -> Any:
+    table = _table(value, key)
+    known = {item.name: item for item in dataclasses.fields(kind)}
+    arguments = {}
+    for name, item in table.items():
+        dotted = f"{key}.{name}" if key else name
+        if name not in known:
+            raise _unknown(name, dotted, known)
+        sensitive = bool(known[name].metadata.get("sensitive"))
+        arguments[name] = convert(hints(kind)[name], item, dotted, source, sensitive=sensitive)
+    for name, item in known.items():
+        needed = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        if needed and name not in arguments:
+            raise ConfigurationError(f"{key}.{name} is missing", key=f"{key}.{name}")
+    return kind(**arguments)
+
+
+def _unknown(name: str, dotted: str, known: Mapping[str, Any]) -> ConfigurationError:
+    close = difflib.get_close_matches(name, known, n=1)
+    return ConfigurationError(
+        f"unknown setting {dotted}",
+        key=dotted,
+        hint=f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}",
+    )
+
+
+def _scalar(kind: Any, value: Any, key: str, source: Source, *, sensitive: bool) -> Any:
+    if isinstance(value, EnvText) and kind is bool and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if isinstance(value, EnvText) and kind is int and _WHOLE.fullmatch(value):
+        return int(value)
+    if kind is Secret:
+        return value if isinstance(value, Secret) else _secret(value, key, source)
+    if kind is str and sensitive and isinstance(value, Mapping):
+        return _secret(value, key, source).reveal()
+    if kind is Path and isinstance(value, str | Path):
+        return source.base / Path(value).expanduser()
+    if kind is EvmAddress and isinstance(value, str):
+        try:
+            return EvmAddress.parse(value)
+        except AddressError as error:
+            raise ConfigurationError(f"{key}: {error}", key=key) from error
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise _wrong(_NAMES[kind], value, key, hide=sensitive)
+    return str(value) if kind is str else value
+
+
+def _secret(value: Any, key: str, source: Source) -> Secret:
+    if isinstance(value, str):
+        return Secret(str(value))
+    if not isinstance(value, Mapping) or len(value) != 1 or not value.keys() <= {"file", "env"}:
+        raise _wrong(_NAMES[Secret], value, key, hide=True)
+    ((where, name),) = value.items()
+    if not isinstance(name, str):
+        raise _wrong(_NAMES[Secret], value, key, hide=True)
+    if where == "env":
+        if not source.environ.get(name):
+            raise ConfigurationError(f"{key}: the environment variable {name} is not set", key=key)
+        return Secret(source.environ[name], origin=("env", name))
+    path = source.base / Path(name).expanduser()
+    content = read_secret_file(path, key=key, allow_readable=source.allow_readable)
+    return Secret(content, origin=("file", str(path)))
+
+
+def _wrong(wanted: str, value: Any, key: str, *, hide: bool = False) -> ConfigurationError:
+    """Secrets are typed too, so what stands in their place is described by its type alone."""
+    shown = f"{value!r:.60}" if not hide and isinstance(value, str | int | float | bool) else ""
+    return ConfigurationError(f"{key} must be {wanted}, not {type(value).__name__} {shown}".rstrip(), key=key)
+
+
+def inline_secrets(kind: Any, table: Mapping[str, Any], key: str = "") -> Iterator[str]:
+    """The dotted names of the settings in ``table`` that hold a secret in plain text."""
+    for name, value in table.items():
+        arms = _arms(hints(kind).get(name))
+        dotted = f"{key}.{name}" if key else name
+        if isinstance(value, Mapping):
+            for arm in arms:
+                if dataclasses.is_dataclass(arm):
+                    yield from inline_secrets(arm, value, dotted)
+        elif isinstance(value, str) and (Secret in arms or (str in arms and _has_password(value))):
+            yield dotted
+
+
+def _arms(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def _has_password(text: str) -> bool:
+    try:
+        return urlsplit(text).password is not None
+    except ValueError:
+        return False

@@ -1,0 +1,207 @@
+"""From files, variables and arguments to a checked ``Layer2Config``."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from layer2._config_convert import EnvText, Source, convert, inline_secrets
+from layer2._config_secret import check_not_readable
+from layer2.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from layer2.assets import AssetRegistry
+    from layer2.config import Layer2Config
+    from layer2.terms import ChainTiming
+
+__all__ = ["asset_registry", "build", "chain_timing", "data_folder", "load"]
+
+C = TypeVar("C", bound="Layer2Config")
+
+PREFIX = "LAYER2_"
+FILE_VARIABLE = "LAYER2_CONFIG"
+BOB_MAINNET_BTC = "0x0555E30da8f98308EdB960aa94C0Db47230d2B9c"
+
+
+def data_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Where the user's stores lie by default."""
+    return _folder("XDG_DATA_HOME", ".local/share", os.environ if environ is None else environ)
+
+
+def config_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Where the user's ``layer2.toml`` lies by default."""
+    return _folder("XDG_CONFIG_HOME", ".config", os.environ if environ is None else environ)
+
+
+def _folder(variable: str, default: str, environ: Mapping[str, str]) -> Path:
+    named = environ.get(variable)
+    return (Path(named) if named else Path(environ.get("HOME") or Path.home()) / default) / "layer2"
+
+
+def load(cls: type[C], path: str | Path | None, environ: Mapping[str, str] | None, overrides: Mapping[str, Any]) -> C:
+    """See ``Layer2Config.load``."""
+    environ = os.environ if environ is None else environ
+    file = _find_file(path, environ)
+    from_file = {} if file is None else _read(file)
+    from_environment = _from_environment(environ, [item.name for item in fields(cls)])
+    if file is None and not from_environment and not overrides:
+        raise ConfigurationError(
+            "nothing is configured: no layer2.toml in this folder or in "
+            f"{config_folder(environ)}, no {FILE_VARIABLE}, no {PREFIX}... variables",
+            hint="run `layer2 init` to write one, or use Layer2Config.embedded() to try it out in this process",
+        )
+    settings = _merge(_merge(from_file, from_environment), overrides)
+    base = Path.cwd() if file is None else file.parent
+    config = build(cls, settings, base=base, path=file, environ=environ)
+    if file is not None:
+        for key in inline_secrets(cls, from_file):
+            check_not_readable(file, key=key, allow_readable=config.allow_readable_secrets)
+    return config
+
+
+def build(
+    cls: type[C],
+    settings: Mapping[str, Any],
+    *,
+    base: Path,
+    path: Path | None,
+    environ: Mapping[str, str] | None = None,
+) -> C:
+    """Make the value from nested settings; ``base`` is the folder to which relative paths belong."""
+    source = Source(
+        base=base,
+        environ=os.environ if environ is None else environ,
+        allow_readable=settings.get("allow_readable_secrets", False) in (True, "true"),
+    )
+    try:
+        config: C = convert(cls, settings, "", source)
+    except ConfigurationError as error:
+        if path is not None and error.path is None:
+            error.path = str(path)
+            error.message = f"{path}: {error.message}"
+            error.args = (error.message,)
+        raise
+    return config
+
+
+def _find_file(path: str | Path | None, environ: Mapping[str, str]) -> Path | None:
+    if path is not None:
+        file = Path(path).expanduser()
+        if not file.is_file():
+            raise ConfigurationError(
+                f"there is no settings file {file}", path=str(file), hint="run `layer2 init` to write one"
+            )
+        return file.absolute()
+    if named := environ.get(FILE_VARIABLE):
+        file = Path(named).expanduser()
+        if not file.is_file():
+            raise ConfigurationError(f"{FILE_VARIABLE} names {file}, which is no file", path=str(file))
+        return file.absolute()
+    for file in (Path("layer2.toml"), config_folder(environ) / "layer2.toml"):
+        if file.is_file():
+            return file.absolute()
+    return None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {file}: {error.strerror}", path=str(file)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        # The decoder's message holds no text of the file beyond one character, so no secret gets out with it.
+        raise ConfigurationError(f"{file} is not TOML: {error}", path=str(file)) from error
+
+
+def _from_environment(environ: Mapping[str, str], known: Iterable[str]) -> dict[str, Any]:
+    known = list(known)
+    settings: dict[str, Any] = {}
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name == FILE_VARIABLE:
+            continue
+        keys = _keys(name.removeprefix(PREFIX).split("__"))
+        if len(keys) == 1 and keys[0] not in known:
+            # Other tools of the package have variables too; only what looks like a mistyped setting is refused.
+            if close := difflib.get_close_matches(keys[0], known, n=1, cutoff=0.8):
+                raise ConfigurationError(
+                    f"the variable {name} is no setting", key=keys[0], hint=f"did you mean {PREFIX}{close[0].upper()}?"
+                )
+            continue
+        table = settings
+        for key in keys[:-1]:
+            table = table.setdefault(key, {})
+            if not isinstance(table, dict):
+                raise ConfigurationError(f"the variable {name} contradicts a shorter one", key=".".join(keys))
+        table[keys[-1]] = EnvText(environ[name])
+    return settings
+
+
+def _keys(parts: list[str]) -> list[str]:
+    """Settings are lower case, but the names of assets are not."""
+    section = parts[0].lower()
+    return [section, *(p if section == "assets" and i == 0 else p.lower() for i, p in enumerate(parts[1:]))]
+
+
+def _merge(lower: Mapping[str, Any], higher: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables are merged key by key, but a table that stands for a secret replaces another as a whole."""
+    merged = dict(lower)
+    for key, value in higher.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and not {"file", "env"} & {*old, *value}:
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def chain_timing(config: Layer2Config) -> ChainTiming:
+    """See ``Layer2Config.chain_timing``."""
+    from layer2.swaps._deadlines import BOB_TIMING, DEVNET_TIMING, check_timing
+
+    preset = BOB_TIMING if config.network in ("bob", "bob-sepolia") else DEVNET_TIMING
+    changes: dict[str, Any] = dict(config.provider.timing) if config.provider is not None else {}
+    known = [item.name for item in fields(preset)]
+    for name in changes:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise ConfigurationError(
+                f"provider.timing.{name} is no constant of the timing",
+                key=f"provider.timing.{name}",
+                hint=f"did you mean {close[0]}?" if close else None,
+            )
+    try:
+        return check_timing(replace(preset, **changes))
+    except ValueError as error:
+        raise ConfigurationError(f"provider.timing is unsafe: {error}", key="provider.timing") from error
+
+
+def asset_registry(config: Layer2Config) -> AssetRegistry:
+    """See ``Layer2Config.asset_registry``."""
+    from layer2.addresses import EvmAddress
+    from layer2.assets import BTC, ETH, AssetForm, AssetId, AssetRegistry
+
+    chain_id = config.chain_id
+    registry = AssetRegistry([AssetForm(asset=ETH, chain_id=chain_id, contract=None, decimals=18)])
+    if config.network == "bob" and (config.bob is None or config.bob.chain == "bob"):
+        token = EvmAddress.parse(BOB_MAINNET_BTC)
+        registry = registry.with_form(AssetForm(asset=BTC, chain_id=chain_id, contract=token, decimals=8))
+    for name, asset in config.assets.items():
+        preset = {BTC.name: BTC.decimals, ETH.name: ETH.decimals}.get(name)
+        decimals = asset.decimals if asset.decimals is not None else preset or 8
+        if preset is not None and decimals != preset:
+            key = f"assets.{name}.decimals"
+            raise ConfigurationError(f"{key}: {name} has {preset}, not {decimals}", key=key)
+        registry = registry.with_form(
+            AssetForm(
+                asset=AssetId(name=name, decimals=decimals),
+                chain_id=chain_id,
+                contract=asset.contract,
+                decimals=decimals if asset.contract_decimals is None else asset.contract_decimals,
+            )
+        )
+    return registry

@@ -1,0 +1,390 @@
+"""Sources, checks and secrets of the configuration."""
+
+import os
+import pickle
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from layer2._config_template import template
+from layer2.addresses import EvmAddress
+from layer2.assets import BTC, ETH, AssetId
+from layer2.config import (
+    AssetConfig,
+    BobConfig,
+    ConnectionPoolConfig,
+    DepthRule,
+    Layer2Config,
+    LightningConfig,
+    ProviderConfig,
+    Secret,
+    SignerConfig,
+    SwapConfig,
+)
+from layer2.errors import AssetError, ConfigurationError
+from layer2.transactions import Depth
+
+CANARY = "canary-5ecre7"
+TOKEN = "0x0555E30da8f98308EdB960aa94C0Db47230d2B9c"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return {"HOME": str(tmp_path / "home")}
+
+
+def write(path: Path, text: str, mode: int = 0o600) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def refused(key, *needles, **load):
+    with pytest.raises(ConfigurationError) as caught:
+        Layer2Config.load(**load)
+    assert caught.value.key == key
+    for needle in needles:
+        assert needle in str(caught.value)
+    return caught.value
+
+
+def test_nothing_configured_names_the_two_ways_on(home):
+    error = refused(None, "layer2 init", "Layer2Config.embedded()", environ=home)
+    assert "nothing is configured" in error.message
+
+
+def test_the_file_is_looked_for_in_the_documented_order(home, tmp_path):
+    user = write(tmp_path / "home/.config/layer2/layer2.toml", "max_concurrency = 1")
+    assert Layer2Config.load(environ=home).max_concurrency == 1
+    write(tmp_path / "layer2.toml", "max_concurrency = 2")
+    assert Layer2Config.load(environ=home).max_concurrency == 2
+    named = write(tmp_path / "named.toml", "max_concurrency = 3")
+    assert Layer2Config.load(environ={**home, "LAYER2_CONFIG": str(named)}).max_concurrency == 3
+    explicit = write(tmp_path / "explicit.toml", "max_concurrency = 4")
+    assert Layer2Config.load(explicit, environ={**home, "LAYER2_CONFIG": str(named)}).max_concurrency == 4
+    xdg = {**home, "XDG_CONFIG_HOME": str(tmp_path / "xdg")}
+    (tmp_path / "layer2.toml").unlink()
+    write(tmp_path / "xdg/layer2/layer2.toml", "max_concurrency = 5")
+    assert Layer2Config.load(environ=xdg).max_concurrency == 5
+    assert user.exists()
+
+
+def test_a_named_file_must_exist(home, tmp_path):
+    error = refused(None, "there is no settings file", path=tmp_path / "no.toml", environ=home)
+    assert error.path == str(tmp_path / "no.toml")
+    refused(None, "LAYER2_CONFIG", environ={**home, "LAYER2_CONFIG": "no.toml"})
+
+
+def test_variables_win_over_the_file_and_arguments_over_both(home, tmp_path):
+    file = write(
+        tmp_path / "layer2.toml",
+        'max_concurrency = 1\n[bob]\nrpc_url = "http://file"\nchain = "bob-sepolia"\nmax_unconfirmed_per_key = 3',
+    )
+    environ = {
+        **home,
+        "LAYER2_MAX_CONCURRENCY": "2",
+        "LAYER2_BOB__RPC_URL": "http://environment",
+        "LAYER2_BOB__CHAIN": "808813",
+        "LAYER2_ALLOW_READABLE_SECRETS": "true",
+        "LAYER2_ASSETS__tBTC__CONTRACT": TOKEN,
+        "LAYER2_SWAP__DEPTH": '[{ depth = "safe" }]',
+        "LAYER2_LND": "/usr/bin/lnd",
+    }
+    config = Layer2Config.load(file, environ=environ, bob={"max_unconfirmed_per_key": 5})
+    assert config.max_concurrency == 2
+    assert config.allow_readable_secrets is True
+    assert config.bob == BobConfig(rpc_url="http://environment", chain=808813, max_unconfirmed_per_key=5)
+    assert config.assets == {"tBTC": AssetConfig(contract=EvmAddress.parse(TOKEN))}
+    assert config.depth_policy(1).depth is Depth.SAFE
+    pool = ConnectionPoolConfig(max_connections=3)
+    assert Layer2Config.load(file, environ=home, connection_pool=pool).connection_pool == pool
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "needles"),
+    [
+        ("max_concurency = 5", "max_concurency", ["did you mean max_concurrency"]),
+        ('[bob]\nrpc_ulr = "http://x"', "bob.rpc_ulr", ["did you mean rpc_url"]),
+        ("[bobb]", "bobb", ["did you mean bob"]),
+        ("[zzz]", "zzz", ["known here: network"]),
+        ('max_concurrency = "5"', "max_concurrency", ["whole number", "str '5'"]),
+        ("max_concurrency = 5.0", "max_concurrency", ["whole number", "float"]),
+        ("max_concurrency = true", "max_concurrency", ["whole number", "bool"]),
+        ("max_concurrency = 0", "max_concurrency", ["between 1 and"]),
+        ("allow_readable_secrets = 1", "allow_readable_secrets", ["true or false"]),
+        ("bob = 5", "bob", ["a section"]),
+        ("[bob]\nrpc_url = 5", "bob.rpc_url", ["text"]),
+        ('[bob]\nrpc_url = "ftp://x"', "bob.rpc_url", ["https://"]),
+        ('[bob]\nchain = "bobb"', "bob.chain", ["none of bob, bob-sepolia"]),
+        ("[bob]\nchain = 30", "bob.rpc_url", ["needed for chain 30"]),
+        ("[bob]\nchain = 1.5", "bob.chain", ["text or a whole number"]),
+        (f'[bob]\nhtlc_contract = "{TOKEN[:-1]}d"', "bob.htlc_contract", ["checksum"]),
+        ('network = "bitcoin"', "network", ["'bob' or 'bob-sepolia'"]),
+        ('[lightning]\nrest_url = "https://x"', "lightning.macaroon", ["is missing"]),
+        ('[lightning]\nrest_url = "https://x"\nmacaroon = 5', "lightning.macaroon", ["file", "env"]),
+        ('[lightning]\nrest_url = "https://x"\nmacaroon = {fil = "x"}', "lightning.macaroon", ["file"]),
+        ('[lightning]\nrest_url = "https://x"\nmacaroon = {file = "none"}', "lightning.macaroon", ["cannot read"]),
+        ('[lightning]\nrest_url = "https://x"\nmacaroon = {env = "NONE"}', "lightning.macaroon", ["NONE is not set"]),
+        (
+            '[lightning]\nrest_url = "https://x"\nmacaroon = "00"\ntls_fingerprint = "abc"',
+            "lightning.tls_fingerprint",
+            ["64 hexadecimal"],
+        ),
+        ("[assets.X]\ndecimals = 8", "assets.X.contract", ["is missing"]),
+        ("[swap]\ndepth = 5", "swap.depth", ["a list"]),
+        ('[[swap.depth]]\ndepth = "deep"', "swap.depth.0.depth", ["'included' or"]),
+        ('[[swap.depth]]\ndepth = "safe"\nup_to = 5', "swap.depth", ["only its last"]),
+        ("[signer]", "signer", ["either keystore or private_key"]),
+        ('[signer]\nkeystore = "k"', "signer.password", ["password"]),
+        ("[provider]\nmin_amount = 5\nmax_amount = 4", "provider.min_amount", ["above"]),
+        ("[provider]\nlisten_port = 70000", "provider.listen_port", ["between 0 and 65535"]),
+        ('[store]\nurl = "mysql://x"', "store.url", ["sqlite:// or postgresql://"]),
+    ],
+)
+def test_a_wrong_file_is_refused_with_key_file_and_reason(home, tmp_path, text, key, needles):
+    file = write(tmp_path / "layer2.toml", text)
+    error = refused(key, *needles, environ=home)
+    assert error.path == str(tmp_path / "none" if "cannot read" in needles else file)
+    assert error.path in str(error)
+
+
+def test_broken_toml_and_binary_files_are_refused(home, tmp_path):
+    write(tmp_path / "layer2.toml", "max_concurrency = = 5")
+    refused(None, "is not TOML", "line 1", environ=home)
+    (tmp_path / "layer2.toml").write_bytes(b"\xff\xfe")
+    refused(None, "is not TOML", environ=home)
+
+
+def test_wrong_variables_are_refused(home):
+    refused("bob.rpc_ulr", "did you mean rpc_url", environ={**home, "LAYER2_BOB__RPC_ULR": "http://x"})
+    refused("max_concurency", "LAYER2_MAX_CONCURRENCY", environ={**home, "LAYER2_MAX_CONCURENCY": "5"})
+    refused("max_concurrency", "whole number", environ={**home, "LAYER2_MAX_CONCURRENCY": "many"})
+    refused("bob.chain", "contradicts", environ={**home, "LAYER2_BOB": "x", "LAYER2_BOB__CHAIN": "bob"}).key.split()
+
+
+@pytest.mark.parametrize("how", ["file", "env", "inline", "variable", "variable_file", "binary"])
+def test_secrets_come_from_anywhere_and_are_never_shown(home, tmp_path, how):
+    environ = {**home, "MACAROON": CANARY}
+    setting = {
+        "file": '{ file = "m" }',
+        "binary": '{ file = "m" }',
+        "env": '{ env = "MACAROON" }',
+        "inline": f'"{CANARY}"',
+    }
+    write(tmp_path / "m", CANARY + "\n")
+    if how == "binary":
+        (tmp_path / "m").write_bytes(b"\x02\x01\xff" + CANARY.encode())
+    text = '[lightning]\nrest_url = "https://user:pw@node:8080/path"\n'
+    if how in setting:
+        text += f"macaroon = {setting[how]}"
+    elif how == "variable":
+        environ["LAYER2_LIGHTNING__MACAROON"] = CANARY
+    else:
+        environ["LAYER2_LIGHTNING__MACAROON__FILE"] = str(tmp_path / "m")
+    write(tmp_path / "layer2.toml", text)
+    config = Layer2Config.load(environ=environ)
+    assert CANARY.encode() in config.lightning.macaroon.reveal_bytes()
+    if how == "binary":
+        assert config.lightning.macaroon_hex == (b"\x02\x01\xff" + CANARY.encode()).hex()
+        with pytest.raises(ConfigurationError):
+            config.lightning.macaroon.reveal()
+    else:
+        assert config.lightning.macaroon.reveal() == CANARY
+    for shown in (repr(config), str(config), f"{config.lightning.macaroon}", f"{config.lightning}"):
+        assert CANARY not in shown
+        assert "pw" not in shown
+        assert "node:8080" in shown or shown == "***"
+    assert CANARY not in config.to_toml().replace(f'"{tmp_path}', "")
+
+
+def test_a_macaroon_in_hexadecimal_is_taken_as_it_is():
+    section = LightningConfig(rest_url="https://x", macaroon=Secret("02AB\n"))
+    assert section.macaroon_hex == "02ab"
+
+
+def test_secrets_readable_by_everybody_are_refused_unless_allowed(home, tmp_path):
+    text = '[lightning]\nrest_url = "https://x"\nmacaroon = {file = "m"}\n'
+    secret = write(tmp_path / "m", "00", 0o644)
+    file = write(tmp_path / "layer2.toml", text, 0o644)
+    error = refused("lightning.macaroon", "chmod 600", "allow_readable_secrets", environ=home)
+    assert error.path == str(secret)
+    assert Layer2Config.load(environ=home, allow_readable_secrets=True).lightning is not None
+    assert Layer2Config.load(environ={**home, "LAYER2_ALLOW_READABLE_SECRETS": "true"}).lightning is not None
+    secret.chmod(0o640)
+    assert Layer2Config.load(environ=home).lightning is not None
+    for inline in ('[lightning]\nrest_url="https://x"\nmacaroon = "00"', '[store]\nurl = "postgresql://u:pw@h/d"'):
+        file.write_text(inline)
+        error = refused("store.url" if "store" in inline else "lightning.macaroon", environ=home)
+        assert error.path == str(file)
+        assert "pw@" not in str(error)
+    file.chmod(0o600)
+    assert Layer2Config.load(environ=home).store_url == "postgresql://u:pw@h/d"
+
+
+def test_root_s_files_on_a_read_only_mount_pass(home, tmp_path, monkeypatch):
+    write(tmp_path / "m", "00", 0o644)
+    write(tmp_path / "layer2.toml", '[lightning]\nrest_url = "https://x"\nmacaroon = {file = "m"}\n')
+    real_stat, real_statvfs = os.stat, os.statvfs
+    owner = 0
+
+    def stat(path, **options):
+        values = list(real_stat(path, **options))
+        values[4] = owner
+        return os.stat_result(values)
+
+    class ReadOnly:
+        f_flag = os.ST_RDONLY
+
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(os, "statvfs", lambda _path: ReadOnly)
+    assert Layer2Config.load(environ=home).lightning is not None
+    owner = 1000
+    refused("lightning.macaroon", environ=home)
+    owner = 0
+    monkeypatch.setattr(os, "statvfs", lambda path: real_statvfs(tmp_path))
+    refused("lightning.macaroon", environ=home)
+
+
+def test_empty_and_huge_secret_files_are_refused(home, tmp_path):
+    write(tmp_path / "layer2.toml", '[lightning]\nrest_url = "https://x"\nmacaroon = {file = "m"}\n')
+    write(tmp_path / "m", "\n")
+    refused("lightning.macaroon", "is empty", environ=home)
+    write(tmp_path / "m", "0" * 70_000)
+    refused("lightning.macaroon", "longer than", environ=home)
+
+
+def test_paths_belong_to_the_file_s_folder(tmp_path):
+    write(tmp_path / "sub/m", "00")
+    file = write(
+        tmp_path / "sub/layer2.toml",
+        '[lightning]\nrest_url = "https://x"\nmacaroon = {file = "m"}\ntls_cert = "tls.cert"\n'
+        '[signer]\nkeystore = "~/k.json"\npassword = "x"',
+    )
+    config = Layer2Config.load(file, environ={})
+    assert config.lightning.tls_cert == tmp_path / "sub/tls.cert"
+    assert config.signer.keystore == Path.home() / "k.json"
+
+
+def test_sections_built_directly_are_checked_too():
+    with pytest.raises(ConfigurationError):
+        ConnectionPoolConfig(max_connections=0)
+    with pytest.raises(ConfigurationError):
+        Layer2Config(max_concurrency="5")
+    with pytest.raises(ConfigurationError):
+        SignerConfig(private_key=Secret("00"), keystore=Path("x"), password=Secret("x"))
+    with pytest.raises(ConfigurationError):
+        DepthRule(depth="included", confirmations=0)
+
+
+def test_embedded_needs_no_source_and_takes_changes():
+    config = Layer2Config.embedded(max_concurrency=3, connection_pool={"max_connections": 7})
+    assert config.is_embedded
+    assert config.store_url == "sqlite://"
+    assert (config.max_concurrency, config.connection_pool.max_connections) == (3, 7)
+    assert config.depth_policy(10**12).confirmations == 1
+    with pytest.raises(ConfigurationError, match="did you mean max_concurrency"):
+        Layer2Config.embedded(max_concurency=3)
+
+
+def test_defaults_bound_the_price_and_deepen_with_the_amount():
+    config = Layer2Config()
+    assert config.swap.max_fee(100_000) == 1_000 + 500
+    assert [config.depth_policy(n).depth for n in (1, 1_000_000, 1_000_001, 20_000_000, 20_000_001)] == [
+        Depth.INCLUDED,
+        Depth.INCLUDED,
+        Depth.SAFE,
+        Depth.SAFE,
+        Depth.FINALIZED,
+    ]
+    assert config.lightning_network == "mainnet"
+    assert Layer2Config(network="devnet").lightning_network == "regtest"
+    assert Layer2Config(network="bob-sepolia").chain_id == 808813
+    assert config.store_url.endswith("/layer2/bob.sqlite3")
+
+
+def test_assets_are_contracts_and_the_real_one_is_not_assumed_elsewhere():
+    config = Layer2Config(assets={"tBTC": AssetConfig(contract=EvmAddress.parse(TOKEN), contract_decimals=18)})
+    registry = config.asset_registry()
+    assert str(registry.form(BTC, 60808).contract) == TOKEN
+    assert registry.form(ETH, 60808).contract is None
+    assert registry.form(AssetId(name="tBTC", decimals=8), 60808).decimals == 18
+    with pytest.raises(AssetError):
+        Layer2Config(network="devnet").asset_registry().form(BTC, 60808)
+    wrong = Layer2Config(assets={"BTC": AssetConfig(contract=EvmAddress.parse(TOKEN), decimals=18)})
+    with pytest.raises(ConfigurationError, match="BTC has 8, not 18"):
+        wrong.asset_registry()
+
+
+def test_timing_follows_the_network_and_unsafe_changes_are_refused():
+    assert Layer2Config(network="devnet").chain_timing().evm_block_s <= 2
+    assert Layer2Config().chain_timing().name != Layer2Config(network="devnet").chain_timing().name
+    slower = Layer2Config(provider=ProviderConfig(timing={"grace_s": 9_000})).chain_timing()
+    assert slower.grace_s == 9_000
+    for timing in ({"grace_ss": 5}, {"hold_expiry_delta_blocks": 0}):
+        with pytest.raises(ConfigurationError) as caught:
+            Layer2Config(provider=ProviderConfig(timing=timing)).chain_timing()
+        assert caught.value.key.startswith("provider.timing")
+
+
+def test_written_settings_read_back_equal(tmp_path):
+    write(tmp_path / "m", "00")
+    file = write(
+        tmp_path / "a.toml",
+        f"""
+        max_concurrency = 9
+        [bob]
+        chain = 808813
+        rpc_url = "http://x/\\"quoted\\""
+        [lightning]
+        rest_url = "https://x"
+        macaroon = {{ file = "m" }}
+        [assets.BTC]
+        contract = "{TOKEN}"
+        [[swap.depth]]
+        up_to = 5
+        depth = "safe"
+        [[swap.depth]]
+        depth = "finalized"
+        [provider]
+        accept_new = false
+        timing = {{ grace_s = 700 }}
+        """,
+    )
+    config = Layer2Config.load(file, environ={})
+    again = write(tmp_path / "b.toml", config.to_toml())
+    assert Layer2Config.load(again, environ={}) == config
+    assert "private_key was given directly" in Layer2Config(signer=SignerConfig(private_key=Secret(CANARY))).to_toml()
+
+
+@pytest.mark.parametrize("network", ["bob", "bob-sepolia", "devnet"])
+@pytest.mark.parametrize("provider", [False, True])
+def test_the_template_is_a_valid_start(tmp_path, network, provider):
+    text = template(network=network, rest_url=None, keystore=None, provider=provider, rpc_url="http://x")
+    config = Layer2Config.load(write(tmp_path / "layer2.toml", text), environ={})
+    assert config.network == network
+    assert config.lightning is None
+    assert (config.provider == ProviderConfig()) is provider
+    full = tomllib.loads(template())
+    assert full["lightning"]["macaroon"]["file"].endswith("admin.macaroon")
+
+
+def test_secrets_compare_by_value_and_survive_pickling_to_a_worker():
+    assert Secret("x") == Secret(b"x")
+    assert Secret("x") != Secret("y")
+    assert Secret("x") != "x"
+    config = Layer2Config(swap=SwapConfig(provider_url="https://x"), signer=SignerConfig(private_key=Secret("00")))
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_reading_settings_loads_no_heavy_library():
+    code = (
+        "import sys; from layer2.config import Layer2Config; Layer2Config.embedded(); "
+        "print([m for m in ('pydantic', 'aiohttp', 'sqlalchemy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
