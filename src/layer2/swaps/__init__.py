@@ -1,1 +1,232 @@
-"""The swap engine: states, observations, effects, one file of decisions per role and direction, deadlines, driver."""
+"""The swap engine.
+
+- decisions, pure: ``_submarine_client``, ``_submarine_provider``, ``_reverse_client``, ``_reverse_provider``, picked by ``_machine``;
+- what they are about: ``_states``, ``_observations``, ``_effects``, every deadline in ``_deadlines``;
+- what carries them out: ``_driver`` looks (``_look``), decides, persists, acts (``_act``), through the interfaces in ``_ports``;
+- the other side: ``_wire``, ``_provider_client``, and ``_checks`` of all that it says.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from layer2.swaps._checks import Expected, check_reverse_terms, check_submarine_terms
+    from layer2.swaps._deadlines import (
+        BOB_TIMING,
+        DEVNET_TIMING,
+        check_timing,
+        claim_room_s,
+        depth_wait_s,
+        fast_s,
+        may_claim,
+        may_lock_reverse,
+        may_pay,
+        min_invoice_life_s,
+        reverse_final_cltv,
+        reverse_lock_by,
+        reverse_timelock,
+        slow_s,
+        submarine_lock_by,
+        submarine_timelock,
+    )
+    from layer2.swaps._driver import HashTakenError
+    from layer2.swaps._effects import (
+        CancelInvoice,
+        Claim,
+        Decision,
+        Effect,
+        PayInvoice,
+        Refund,
+        RefundEarly,
+        SendLock,
+        SettleInvoice,
+    )
+    from layer2.swaps._engine import EngineStore, SwapEngine
+    from layer2.swaps._machine import decide, first_state
+    from layer2.swaps._observations import (
+        CancelRequested,
+        ChainView,
+        EffectRefused,
+        HashTaken,
+        InvoiceStatus,
+        InvoiceView,
+        LockReading,
+        LockStatus,
+        Observation,
+        OwnTransaction,
+        PaymentStatus,
+        PaymentView,
+        RefundOffer,
+    )
+    from layer2.swaps._ports import Counterparty, NoCounterparty, StoredEffect, StoredSwap, SwapChain, SwapStore
+    from layer2.swaps._preimage import FORBIDDEN_HASHES, PreimageSource
+    from layer2.swaps._provider_client import HttpProvider, ProviderApi
+    from layer2.swaps._states import (
+        Abandoned,
+        Agreed,
+        AwaitingLock,
+        Cancelling,
+        Claiming,
+        Closed,
+        Deal,
+        Failed,
+        Invoiced,
+        Locked,
+        Locking,
+        NeedsAttention,
+        Offered,
+        Paid,
+        Paying,
+        Refunded,
+        Refunding,
+        Revealed,
+        Role,
+        Settled,
+        Settling,
+        State,
+        Watch,
+    )
+    from layer2.swaps._wire import (
+        Fees,
+        Info,
+        Limits,
+        Pair,
+        Problem,
+        RefundResponse,
+        ReverseRequest,
+        StatusName,
+        SubmarineRequest,
+        SwapResponse,
+        SwapStatus,
+    )
+
+_HOMES = {
+    "_checks": "Expected check_reverse_terms check_submarine_terms",
+    "_deadlines": (
+        "BOB_TIMING DEVNET_TIMING check_timing claim_room_s depth_wait_s fast_s may_claim may_lock_reverse may_pay "
+        "min_invoice_life_s reverse_final_cltv reverse_lock_by reverse_timelock slow_s submarine_lock_by submarine_timelock"
+    ),
+    "_driver": "HashTakenError",
+    "_effects": "CancelInvoice Claim Decision Effect PayInvoice Refund RefundEarly SendLock SettleInvoice",
+    "_engine": "EngineStore SwapEngine",
+    "_machine": "decide first_state",
+    "_observations": (
+        "CancelRequested ChainView EffectRefused HashTaken InvoiceStatus InvoiceView LockReading LockStatus Observation "
+        "OwnTransaction PaymentStatus PaymentView RefundOffer"
+    ),
+    "_ports": "Counterparty NoCounterparty StoredEffect StoredSwap SwapChain SwapStore",
+    "_preimage": "FORBIDDEN_HASHES PreimageSource",
+    "_provider_client": "HttpProvider ProviderApi",
+    "_states": (
+        "Abandoned Agreed AwaitingLock Cancelling Claiming Closed Deal Failed Invoiced Locked Locking NeedsAttention Offered "
+        "Paid Paying Refunded Refunding Revealed Role Settled Settling State Watch"
+    ),
+    "_wire": (
+        "Fees Info Limits Pair Problem RefundResponse ReverseRequest StatusName SubmarineRequest SwapResponse SwapStatus"
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = [
+    "BOB_TIMING",
+    "DEVNET_TIMING",
+    "FORBIDDEN_HASHES",
+    "Abandoned",
+    "Agreed",
+    "AwaitingLock",
+    "CancelInvoice",
+    "CancelRequested",
+    "Cancelling",
+    "ChainView",
+    "Claim",
+    "Claiming",
+    "Closed",
+    "Counterparty",
+    "Deal",
+    "Decision",
+    "Effect",
+    "EffectRefused",
+    "EngineStore",
+    "Expected",
+    "Failed",
+    "Fees",
+    "HashTaken",
+    "HashTakenError",
+    "HttpProvider",
+    "Info",
+    "InvoiceStatus",
+    "InvoiceView",
+    "Invoiced",
+    "Limits",
+    "LockReading",
+    "LockStatus",
+    "Locked",
+    "Locking",
+    "NeedsAttention",
+    "NoCounterparty",
+    "Observation",
+    "Offered",
+    "OwnTransaction",
+    "Paid",
+    "Pair",
+    "PayInvoice",
+    "Paying",
+    "PaymentStatus",
+    "PaymentView",
+    "PreimageSource",
+    "Problem",
+    "ProviderApi",
+    "Refund",
+    "RefundEarly",
+    "RefundOffer",
+    "RefundResponse",
+    "Refunded",
+    "Refunding",
+    "Revealed",
+    "ReverseRequest",
+    "Role",
+    "SendLock",
+    "SettleInvoice",
+    "Settled",
+    "Settling",
+    "State",
+    "StatusName",
+    "StoredEffect",
+    "StoredSwap",
+    "SubmarineRequest",
+    "SwapChain",
+    "SwapEngine",
+    "SwapResponse",
+    "SwapStatus",
+    "SwapStore",
+    "Watch",
+    "check_reverse_terms",
+    "check_submarine_terms",
+    "check_timing",
+    "claim_room_s",
+    "decide",
+    "depth_wait_s",
+    "fast_s",
+    "first_state",
+    "may_claim",
+    "may_lock_reverse",
+    "may_pay",
+    "min_invoice_life_s",
+    "reverse_final_cltv",
+    "reverse_lock_by",
+    "reverse_timelock",
+    "slow_s",
+    "submarine_lock_by",
+    "submarine_timelock",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,1 @@
+"""The provider daemon: offers, inventory, limits, HTTP interface."""

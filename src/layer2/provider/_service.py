@@ -1,0 +1,353 @@
+"""The provider itself, without HTTP: offers, checks, inventory, and consent to early refunds.
+
+Each refusal is a ``SwapRefused`` whose ``rule`` names the check. What is decided about money after the terms are signed is not
+here but in ``layer2.swaps``: ``_submarine_provider`` and ``_reverse_provider``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from layer2._clock import Clock
+from layer2.addresses import EvmAddress
+from layer2.assets import AssetForm, convert_amount
+from layer2.errors import InvoiceError, NotFound, SwapRefused
+from layer2.lightning import Invoice, LightningNode, NodeInfo, PaymentState, decode_invoice
+from layer2.protocol import Signer
+from layer2.provider._inventory import Inventory
+from layer2.provider._settings import Pricing, ProviderSettings
+from layer2.provider._status import status_of
+from layer2.swaps import (
+    FORBIDDEN_HASHES,
+    Deal,
+    Failed,
+    Fees,
+    HashTakenError,
+    Info,
+    Limits,
+    Pair,
+    ReverseRequest,
+    Role,
+    StoredSwap,
+    SubmarineRequest,
+    SwapEngine,
+    SwapResponse,
+    SwapStatus,
+    min_invoice_life_s,
+    reverse_final_cltv,
+    reverse_lock_by,
+    reverse_timelock,
+    submarine_lock_by,
+    submarine_timelock,
+)
+from layer2.terms import ChainTiming, DepthPolicy, Lock, SignedTerms, SwapDirection, SwapTerms
+from layer2.transactions import Depth
+
+__all__ = ["ProviderChain", "ProviderPlace", "ProviderService"]
+
+MSAT = 1000
+
+
+class ProviderChain(Protocol):
+    """What the service asks of the EVM side, beyond what the engine does."""
+
+    async def token_balance(self) -> int:
+        """What the provider's account holds, in the token's base unit."""
+        ...
+
+    async def check_gas(self, swaps: int) -> None:
+        """Raises ``InsufficientFunds`` unless the account can pay the worst exit of ``swaps`` swaps."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderPlace:
+    """Where a provider works."""
+
+    chain_id: int
+    contract: EvmAddress
+    token: AssetForm
+    timing: ChainTiming
+
+
+def _refuse(rule: str, message: str) -> SwapRefused:
+    return SwapRefused(message, rule=rule)
+
+
+class ProviderService:
+    """Makes offers and answers for them. One per engine."""
+
+    def __init__(
+        self,
+        *,
+        engine: SwapEngine,
+        inventory: Inventory,
+        chain: ProviderChain,
+        node: LightningNode,
+        signer: Signer,
+        place: ProviderPlace,
+        settings: ProviderSettings,
+        clock: Clock,
+        version: str,
+        hash_known: Callable[[bytes], Awaitable[bool]],
+        random_id: Callable[[], str] = lambda: secrets.token_hex(16),
+    ) -> None:
+        self._engine = engine
+        self._inventory = inventory
+        self._chain = chain
+        self._node = node
+        self._signer = signer
+        self._place = place
+        self.settings = settings
+        self._clock = clock
+        self._version = version
+        self._hash_known = hash_known
+        self._random_id = random_id
+        # Offers are checked against the inventory and stored one after the other: two at once could both take the last room.
+        self._offering = asyncio.Lock()
+
+    def _now_s(self) -> int:
+        return self._clock.now_ms() // 1000
+
+    def _to_sat(self, token_amount: int) -> int:
+        return convert_amount(token_amount, self._place.token.decimals, self._place.token.asset.decimals)
+
+    def _to_token(self, amount_sat: int) -> int:
+        return convert_amount(amount_sat, self._place.token.asset.decimals, self._place.token.decimals)
+
+    def _pair(self, pricing: Pricing) -> Pair:
+        bounds = tuple((self._to_token(min(bound, 2**53)), policy) for bound, policy in self.settings.depth_policies)
+        pair = Pair(
+            hash="",
+            limits=Limits(minimal=self._to_token(pricing.min_sat), maximal=self._to_token(pricing.max_sat)),
+            fees=Fees(ppm=pricing.fee_ppm, base=self._to_token(pricing.fee_base_sat)),
+            depth_policies=bounds,
+            timing=self._place.timing,
+        )
+        digest = hashlib.sha256(pair.model_dump_json().encode()).hexdigest()[:32]
+        return pair.model_copy(update={"hash": digest})
+
+    async def info(self) -> Info:
+        """Who we are and what we offer."""
+        node = await self._node.info()
+        token = self._place.token
+        assert token.contract is not None
+        return Info(
+            version=self._version,
+            chain_id=self._place.chain_id,
+            htlc_contract=self._place.contract,
+            tokens={token.asset.name: token.contract},
+            decimals={token.asset.name: token.decimals},
+            provider_address=self._signer.address,
+            lightning_network=node.network,
+            lightning_node=node.node_id,
+            submarine=self._pair(self.settings.submarine),
+            reverse=self._pair(self.settings.reverse),
+            accepting=self.settings.accept_new,
+        )
+
+    async def create_submarine(self, request: SubmarineRequest) -> SwapResponse:
+        """Offer to pay an invoice against a lock.
+
+        Raises:
+            SwapRefused: ``rule`` names the check; InsufficientFunds: not enough gas of ours.
+        """
+        pricing = self.settings.submarine
+        self._check_request(request.pair_hash, pricing, request.refund_address)
+        node = await self._node.info()
+        now = self._now_s()
+        try:
+            invoice = decode_invoice(request.invoice)
+        except InvoiceError as error:
+            raise _refuse("invoice", f"the invoice is malformed: {error}") from error
+        amount_sat = self._check_invoice(invoice, node, pricing, now)
+        await self._check_hash(invoice.payment_hash)
+        fee_sat = pricing.fee_sat(amount_sat)
+        routing_msat = fee_sat * MSAT * self.settings.routing_fee_share_percent // 100
+        policy = self.settings.depth_policy(amount_sat)
+        timing = self._place.timing
+        lock_by = submarine_lock_by(timing, now)
+        if invoice.expires_at < lock_by + min_invoice_life_s(timing, policy):
+            raise _refuse("expiry", "the invoice expires before it could be paid")
+        timelock = submarine_timelock(timing, invoice.expires_at)
+        if timelock - now > timing.max_timelock_s:
+            raise _refuse("expiry", "the invoice lives so long that the lock would be too long")
+        if invoice.min_final_cltv_delta + 24 > timing.route_cltv_limit_blocks:
+            raise _refuse("cltv", "the invoice asks for a longer time lock than any route may have")
+        async with self._offering:
+            self._inventory.check_room(self.settings, SwapDirection.SUBMARINE, amount_sat, self._unsafe_sat(policy))
+            free_msat = node.spendable_msat - self._inventory.lightning_bound_msat()
+            assert invoice.amount_msat is not None
+            if free_msat < invoice.amount_msat + routing_msat:
+                raise _refuse("liquidity", "the channels do not hold enough now")
+            await self._chain.check_gas(self._inventory.active + 1)
+            lock = self._lock(
+                invoice.payment_hash, amount_sat + fee_sat, self._signer.address, request.refund_address, timelock
+            )
+            signed = await self._sign(
+                SwapDirection.SUBMARINE,
+                lock,
+                invoice.text,
+                invoice.amount_msat,
+                fee_sat,
+                routing_msat,
+                lock_by,
+                policy,
+                now,
+            )
+            return await self._store(signed, invoice, bind_hash=False)
+
+    async def create_reverse(self, request: ReverseRequest) -> SwapResponse:
+        """Offer a lock against the payment of a hold invoice.
+
+        Raises:
+            SwapRefused: ``rule`` names the check; InsufficientFunds: not enough gas of ours.
+        """
+        pricing = self.settings.reverse
+        self._check_request(request.pair_hash, pricing, request.claim_address)
+        payment_hash = request.preimage_hash
+        if len(payment_hash) != 32:
+            raise _refuse("hash", "a preimage hash has 32 bytes")
+        await self._check_hash(payment_hash)
+        amount_sat = self._to_sat(request.onchain_amount)
+        self._check_limits(amount_sat, pricing)
+        fee_sat = pricing.fee_sat(amount_sat)
+        timing, policy = self._place.timing, request.depth_policy
+        now = self._now_s()
+        node = await self._node.info()
+        async with self._offering:
+            self._inventory.check_room(self.settings, SwapDirection.REVERSE, amount_sat, self._unsafe_sat(policy))
+            if await self._chain.token_balance() - self._inventory.token_bound() < request.onchain_amount:
+                raise _refuse("liquidity", "the account does not hold enough now")
+            if node.receivable_msat < (amount_sat + fee_sat) * MSAT:
+                raise _refuse("liquidity", "the channels cannot receive so much now")
+            await self._chain.check_gas(self._inventory.active + 1)
+            record = await self._node.create_hold_invoice(
+                payment_hash=payment_hash,
+                amount_msat=(amount_sat + fee_sat) * MSAT,
+                memo="swap to BOB",
+                expiry_s=timing.invoice_expiry_s,
+                cltv_delta=reverse_final_cltv(timing, policy),
+            )
+            invoice = decode_invoice(record.text)
+            timelock = reverse_timelock(timing, policy, now)
+            lock = self._lock(payment_hash, amount_sat, request.claim_address, self._signer.address, timelock)
+            assert invoice.amount_msat is not None
+            lock_by = reverse_lock_by(timing, now)
+            signed = await self._sign(
+                SwapDirection.REVERSE, lock, invoice.text, invoice.amount_msat, fee_sat, 0, lock_by, policy, now
+            )
+            return await self._store(signed, invoice, bind_hash=True)
+
+    async def status(self, swap_id: str) -> SwapStatus:
+        """Where a swap of ours stands. Raises ``NotFound``."""
+        return status_of(await self._engine.load(swap_id))
+
+    async def sign_refund(self, swap_id: str) -> bytes:
+        """Our consent to an early refund of a submarine lock that we shall never pay for.
+
+        Raises:
+            NotFound: no such swap; SwapRefused: it is not dead for certain.
+        """
+        swap = await self._engine.load(swap_id)
+        if swap.deal.direction is not SwapDirection.SUBMARINE:
+            raise NotFound("no submarine swap has this id")
+        # Failed is stored before this line can be reached and nothing leads out of it, so nothing is paid after the signature.
+        if not isinstance(swap.state, Failed):
+            raise _refuse("not_failed", "the payment is not dead for certain")
+        from layer2.evm import cooperative_refund_digest
+
+        return await self._signer.sign_digest(cooperative_refund_digest(swap.deal.terms.lock))
+
+    def _unsafe_sat(self, policy: DepthPolicy) -> int:
+        return self._to_sat(self._inventory.unsafe_token()) if policy.depth is Depth.INCLUDED else 0
+
+    def _check_request(self, pair_hash: str, pricing: Pricing, account: EvmAddress) -> None:
+        if pair_hash != self._pair(pricing).hash:
+            raise _refuse("pair_hash", "fees or limits have changed; ask for them again")
+        if account.is_zero or account in (self._signer.address, self._place.contract, self._place.token.contract):
+            raise _refuse("address", f"{account} cannot be the account of a client")
+
+    def _check_limits(self, amount_sat: int, pricing: Pricing) -> None:
+        if not pricing.min_sat <= amount_sat <= pricing.max_sat:
+            raise _refuse("limits", f"{amount_sat} satoshi is not within {pricing.min_sat}..{pricing.max_sat}")
+
+    def _check_invoice(self, invoice: Invoice, node: NodeInfo, pricing: Pricing, now: int) -> int:
+        if invoice.network != node.network:
+            raise _refuse("network", f"the invoice is for {invoice.network}, not {node.network}")
+        if invoice.amount_msat is None:
+            raise _refuse("amount", "the invoice has no amount")
+        if invoice.expires_at <= now:
+            raise _refuse("expiry", "the invoice has expired")
+        if invoice.payee == node.node_id:
+            raise _refuse("payee", "the invoice is of this provider's own node")
+        amount_sat = -(-invoice.amount_msat // MSAT)
+        self._check_limits(amount_sat, pricing)
+        return amount_sat
+
+    async def _check_hash(self, payment_hash: bytes) -> None:
+        if payment_hash in FORBIDDEN_HASHES:
+            raise _refuse("hash", "the contract does not take the preimage of this hash")
+        if await self._hash_known(payment_hash):
+            raise _refuse("hash", "the payment hash was used before")
+        if (await self._node.lookup_payment(payment_hash)).state is not PaymentState.NONE:
+            raise _refuse("hash", "the payment hash was used before")
+        try:
+            await self._node.lookup_invoice(payment_hash)
+        except NotFound:
+            return
+        raise _refuse("hash", "the payment hash was used before")
+
+    def _lock(self, payment_hash: bytes, sat: int, claimer: EvmAddress, refunder: EvmAddress, timelock: int) -> Lock:
+        token = self._place.token.contract
+        assert token is not None
+        return Lock(
+            chain_id=self._place.chain_id,
+            contract=self._place.contract,
+            preimage_hash=payment_hash,
+            amount=self._to_token(sat),
+            token=token,
+            claimer=claimer,
+            refunder=refunder,
+            timelock=timelock,
+        )
+
+    async def _sign(
+        self,
+        direction: SwapDirection,
+        lock: Lock,
+        invoice: str,
+        invoice_msat: int,
+        fee_sat: int,
+        routing_msat: int,
+        lock_by: int,
+        policy: DepthPolicy,
+        now: int,
+    ) -> SignedTerms:
+        terms = SwapTerms(
+            swap_id=self._random_id(),
+            direction=direction,
+            lock=lock,
+            invoice=invoice,
+            invoice_amount_msat=invoice_msat,
+            provider_fee=self._to_token(fee_sat),
+            routing_fee_limit_msat=routing_msat,
+            lock_by=lock_by,
+            depth_policy=policy,
+            timing=self._place.timing,
+            created_at=now,
+        )
+        return SignedTerms(terms=terms, signature=await self._signer.sign_digest(terms.digest))
+
+    async def _store(self, signed: SignedTerms, invoice: Invoice, *, bind_hash: bool) -> SwapResponse:
+        deal = Deal(id=signed.terms.swap_id, role=Role.PROVIDER, signed=signed, invoice_expires_at=invoice.expires_at)
+        try:
+            swap: StoredSwap = await self._engine.begin(deal, bind_hash=bind_hash)
+        except HashTakenError as error:
+            raise _refuse("hash", "the payment hash was used before") from error
+        return SwapResponse(id=swap.deal.id, signed_terms=signed)

@@ -1,0 +1,135 @@
+"""What a client checks of a provider's terms before any of its money moves. Every check has a name, which the refusal carries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from layer2.addresses import EvmAddress
+from layer2.errors import SwapRefused, ValidationError
+from layer2.lightning import Invoice, decode_invoice
+from layer2.swaps._deadlines import claim_room_s, depth_wait_s, reverse_final_cltv
+from layer2.swaps._preimage import FORBIDDEN_HASHES
+from layer2.terms import ChainTiming, DepthPolicy, SignedTerms, SwapDirection
+
+__all__ = ["Expected", "check_reverse_terms", "check_submarine_terms"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What the client asked for and knows by itself."""
+
+    chain_id: int
+    contract: EvmAddress
+    token: EvmAddress
+    token_amount: int
+    """What arrives (reverse) or what the invoice is worth (submarine), in the token's base unit."""
+    invoice_msat: int
+    """Submarine: of the invoice. Reverse: what arrives, in msat."""
+    own_account: EvmAddress
+    """Refunder of a submarine lock, claimer of a reverse lock."""
+    max_fee: int
+    """In the token's base unit."""
+    payment_hash: bytes
+    invoice: str | None
+    """Submarine: the invoice that is to be paid."""
+    timing: ChainTiming
+    min_depth: DepthPolicy
+    lightning_network: str
+    now_s: int
+
+
+def _require(holds: bool, rule: str, message: str) -> None:
+    if not holds:
+        raise SwapRefused(f"the provider's terms are refused: {message}", rule=rule, hint="nothing was sent")
+
+
+def _common(signed: SignedTerms, want: Expected, direction: SwapDirection) -> None:
+    terms, lock = signed.terms, signed.terms.lock
+    _require(terms.direction is direction, "direction", f"they are for a {terms.direction} swap")
+    _require(lock.chain_id == want.chain_id, "chain", f"chain {lock.chain_id} instead of {want.chain_id}")
+    _require(lock.contract == want.contract, "contract", f"contract {lock.contract} instead of {want.contract}")
+    _require(lock.token == want.token, "token", f"token {lock.token} instead of {want.token}")
+    _require(lock.preimage_hash == want.payment_hash, "hash", "another payment hash")
+    _require(want.payment_hash not in FORBIDDEN_HASHES, "hash", "a hash whose preimage the contract cannot take")
+    _require(terms.timing == want.timing, "timing", "other timing constants than those of this network")
+    _require(abs(terms.created_at - want.now_s) <= terms.timing.clock_skew_s + 60, "clock", "their clock is not ours")
+    _require(
+        lock.timelock - want.now_s <= terms.timing.max_timelock_s,
+        "timelock",
+        f"the timelock {lock.timelock} is too far ahead",
+    )
+    _require(
+        not terms.provider.is_zero and terms.provider != want.own_account, "provider", "the provider is no other party"
+    )
+    try:
+        signed.verify()
+    except ValidationError as error:
+        raise SwapRefused(f"the provider's terms are refused: {error.message}", rule="signature") from error
+
+
+def check_submarine_terms(signed: SignedTerms, want: Expected) -> Invoice:
+    """Refuse terms under which a lock could be lost or cost more than asked. Returns the decoded invoice.
+
+    Raises:
+        SwapRefused: ``rule`` names the check.
+    """
+    terms, lock = signed.terms, signed.terms.lock
+    _common(signed, want, SwapDirection.SUBMARINE)
+    _require(terms.invoice == want.invoice, "invoice", "another invoice")
+    _require(terms.invoice_amount_msat == want.invoice_msat, "amount", "another invoice amount")
+    _require(lock.refunder == want.own_account, "refunder", "the refund would go to somebody else")
+    _require(lock.amount == want.token_amount + terms.provider_fee, "amount", "the lock is not amount plus fee")
+    _require(
+        terms.provider_fee <= want.max_fee, "fee", f"the fee {terms.provider_fee} is above the bound {want.max_fee}"
+    )
+    _require(terms.lock_by > want.now_s, "lock_by", "they have expired")
+    _require(terms.lock_by <= terms.created_at + terms.timing.lock_window_s, "lock_by", "the time to lock is too long")
+    _require(lock.timelock > terms.lock_by + terms.timing.evm_inclusion_s, "timelock", "the lock would expire at once")
+    return decode_invoice(terms.invoice)
+
+
+def check_reverse_terms(signed: SignedTerms, want: Expected) -> Invoice:
+    """Refuse terms under which a payment could be lost or cost more than asked. Returns the decoded hold invoice.
+
+    Raises:
+        SwapRefused: ``rule`` names the check.
+        InvoiceError: the provider's invoice is malformed.
+    """
+    terms, lock = signed.terms, signed.terms.lock
+    timing, policy = terms.timing, terms.depth_policy
+    _common(signed, want, SwapDirection.REVERSE)
+    _require(lock.claimer == want.own_account, "claimer", "the claim would go to somebody else")
+    _require(lock.amount == want.token_amount, "amount", f"the lock holds {lock.amount} instead of {want.token_amount}")
+    _require(policy == want.min_depth, "depth", "another depth than asked for")
+    invoice = decode_invoice(terms.invoice)
+    _require(invoice.network == want.lightning_network, "network", f"the invoice is for {invoice.network}")
+    _require(invoice.payment_hash == want.payment_hash, "hash", "the invoice has another payment hash")
+    _require(
+        invoice.amount_msat == terms.invoice_amount_msat, "amount", "the invoice has another amount than the terms"
+    )
+    fee_msat = terms.invoice_amount_msat - want.invoice_msat
+    _require(fee_msat >= 0, "amount", "the invoice is below what arrives")
+    _require(
+        terms.provider_fee <= want.max_fee, "fee", f"the fee {terms.provider_fee} is above the bound {want.max_fee}"
+    )
+    _require(
+        fee_msat * want.token_amount <= (terms.provider_fee + 1) * want.invoice_msat,
+        "fee",
+        "the invoice asks for more than amount and fee",
+    )
+    _require(want.now_s < invoice.expires_at, "expiry", "the invoice has expired")
+    _require(
+        invoice.expires_at <= terms.created_at + timing.invoice_expiry_s + timing.clock_skew_s,
+        "expiry",
+        "it lives too long",
+    )
+    room = (
+        timing.evm_inclusion_s + depth_wait_s(timing, policy) + timing.evm_clock_skew_s + claim_room_s(timing, policy)
+    )
+    _require(lock.timelock - invoice.expires_at >= room, "timelock", "the timelock leaves too little time to claim")
+    _require(
+        invoice.min_final_cltv_delta <= reverse_final_cltv(timing, policy) + timing.slack_blocks,
+        "cltv",
+        "the payment could be held for too long",
+    )
+    return invoice

@@ -1,0 +1,151 @@
+"""The swap engine as the manager and the provider daemon use it: begin a swap, follow it, ask how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Final, Protocol
+
+from layer2._clock import Clock
+from layer2.lightning import LightningNode
+from layer2.swaps._act import Actor
+from layer2.swaps._driver import SwapDriver
+from layer2.swaps._look import Looker
+from layer2.swaps._machine import first_state
+from layer2.swaps._ports import Counterparty, StoredSwap, SwapChain, SwapStore
+from layer2.swaps._preimage import PreimageSource
+from layer2.swaps._states import Deal, State
+
+__all__ = ["EngineStore", "SwapEngine"]
+
+logger: Final = logging.getLogger("layer2.swaps")
+
+
+class EngineStore(SwapStore, Protocol):
+    """What the engine needs besides driving."""
+
+    async def insert(
+        self, deal: Deal, state: State, *, idempotency_key: str | None, request_digest: str | None, bind_hash: bool
+    ) -> StoredSwap:
+        """Store a new swap, or give back the one that was stored under the same key and digest.
+
+        Raises:
+            IdempotencyConflict: the key has another digest; HashTakenError: another swap has the hash.
+        """
+        ...
+
+
+class SwapEngine:
+    """All swaps of one store in one role."""
+
+    def __init__(
+        self,
+        *,
+        store: EngineStore,
+        chain: SwapChain,
+        node: LightningNode | None,
+        counterparty: Counterparty,
+        preimages: PreimageSource | None,
+        clock: Clock,
+        poll_s: float,
+        on_change: Callable[[StoredSwap], None] = lambda _: None,
+        on_alarm: Callable[[Deal, str, str], None] = lambda *_: None,
+    ) -> None:
+        self._store = store
+        self._on_change = on_change
+        self._on_alarm = on_alarm
+        self._listeners: dict[str, set[asyncio.Queue[StoredSwap]]] = {}
+        actor = Actor(store=store, chain=chain, node=node, preimages=preimages, clock=clock)
+        looker = Looker(chain=chain, node=node, counterparty=counterparty, requests=actor, clock=clock)
+        self._driver = SwapDriver(
+            store=store,
+            chain=chain,
+            looker=looker,
+            actor=actor,
+            clock=clock,
+            poll_s=poll_s,
+            on_change=self._changed,
+            on_alarm=self._alarm,
+        )
+
+    async def start(self) -> int:
+        """Take up what an earlier process left unfinished. Returns how many swaps that is."""
+        return await self._driver.start()
+
+    async def close(self) -> None:
+        """Stop driving; unfinished swaps stay in the store. Idempotent."""
+        await self._driver.close()
+
+    @property
+    def active(self) -> int:
+        """Number of swaps under way."""
+        return self._driver.active
+
+    async def begin(
+        self, deal: Deal, *, idempotency_key: str | None = None, request_digest: str | None = None, bind_hash: bool
+    ) -> StoredSwap:
+        """Store a swap whose terms are signed and checked, and drive it.
+
+        Raises:
+            IdempotencyConflict: the key was used with other arguments.
+            HashTakenError: another swap of this store has the payment hash.
+        """
+        swap = await self._store.insert(
+            deal,
+            first_state(deal.role, deal.direction),
+            idempotency_key=idempotency_key,
+            request_digest=request_digest,
+            bind_hash=bind_hash,
+        )
+        if not swap.state.final:
+            self._driver.adopt(swap.deal.id)
+        self._changed(swap)
+        return swap
+
+    def cancel(self, swap_id: str) -> None:
+        """Abandon a swap if nothing of ours is bound yet; otherwise it goes on."""
+        self._driver.request_cancel(swap_id)
+
+    def wake(self, swap_id: str) -> None:
+        """Look at a swap now."""
+        self._driver.wake(swap_id)
+
+    async def load(self, swap_id: str) -> StoredSwap:
+        """A swap as it stands. Raises ``NotFound``."""
+        return await self._store.load(swap_id)
+
+    async def follow(self, swap_id: str) -> AsyncIterator[StoredSwap]:
+        """The swap now and after each change, ending after a final state."""
+        queue: asyncio.Queue[StoredSwap] = asyncio.Queue()
+        listeners = self._listeners.setdefault(swap_id, set())
+        listeners.add(queue)
+        try:
+            swap = await self._store.load(swap_id)
+            yield swap
+            version = swap.version
+            while not swap.state.final:
+                swap = await queue.get()
+                if swap.version > version:
+                    version = swap.version
+                    yield swap
+        finally:
+            listeners.discard(queue)
+            if not listeners:
+                self._listeners.pop(swap_id, None)
+
+    async def wait_for(self, swap_id: str, done: Callable[[State], bool]) -> StoredSwap:
+        """Wait until the swap's state satisfies ``done`` or is final."""
+        async for swap in self.follow(swap_id):
+            if done(swap.state) or swap.state.final:
+                return swap
+        raise AssertionError("follow ends only after a final state")
+
+    def _changed(self, swap: StoredSwap) -> None:
+        for queue in self._listeners.get(swap.deal.id, ()):
+            queue.put_nowait(swap)
+        self._on_change(swap)
+
+    def _alarm(self, deal: Deal, code: str, reason: str) -> None:
+        logger.error("swap %s: %s: %s", deal.id, code, reason, extra={"code": code, "transfer_id": deal.id})
+        self._on_alarm(deal, code, reason)
