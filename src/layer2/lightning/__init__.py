@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from layer2.lightning._bolt11 import decode_invoice
     from layer2.lightning._bolt11_encode import UnsignedInvoice, encode_invoice, sign_invoice
     from layer2.lightning._invoice import FallbackAddress, Feature, Invoice, RouteHop
+    from layer2.lightning._lnd import HtlcResolution, LndNode
     from layer2.lightning._lnurl_text import decode_lnurl
     from layer2.lightning._memory import MemoryNode
     from layer2.lightning._memory_network import MemoryLightning
@@ -28,10 +29,12 @@ __all__ = [
     "FallbackAddress",
     "Feature",
     "HeldHtlc",
+    "HtlcResolution",
     "Invoice",
     "InvoiceRecord",
     "InvoiceState",
     "LightningNode",
+    "LndNode",
     "MemoryLightning",
     "MemoryNode",
     "NodeInfo",
@@ -50,10 +53,12 @@ _HOME = {
     "FallbackAddress": "_invoice",
     "Feature": "_invoice",
     "HeldHtlc": "_node",
+    "HtlcResolution": "_lnd",
     "Invoice": "_invoice",
     "InvoiceRecord": "_node",
     "InvoiceState": "_node",
     "LightningNode": "_node",
+    "LndNode": "_lnd",
     "MemoryLightning": "_memory_network",
     "MemoryNode": "_memory",
     "NodeInfo": "_node",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from layer2.errors import (
     AmountError,
@@ -276,7 +276,7 @@ class MemoryNode:
         if invoice.state is not InvoiceState.CANCELED:
             self._network.cancel(self._state, invoice)
 
-    async def watch_invoice(self, payment_hash: bytes) -> AsyncIterator[InvoiceRecord]:
+    async def watch_invoice(self, payment_hash: bytes) -> AsyncGenerator[InvoiceRecord, None]:
         """The record now and after each change. An invoice that does not exist yet is waited for."""
         check_hash(payment_hash)
         last: InvoiceRecord | None = None
