@@ -1,0 +1,69 @@
+"""The durable store: swaps with history and outbox, signed transactions, operations.
+
+``Store.run(function, ...)`` runs one of the functions below in one transaction. ``swaps`` gathers those for swaps.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from layer2.storage import _api as swaps
+    from layer2.storage._rows import (
+        EffectStatus,
+        HashTaken,
+        Inserted,
+        NewSwap,
+        StaleVersion,
+        StoredEffect,
+        StoredEvent,
+        StoredSwap,
+    )
+    from layer2.storage._runner import Store
+    from layer2.storage._session import StoreInfo
+
+__all__ = [
+    "EffectStatus",
+    "HashTaken",
+    "Inserted",
+    "NewSwap",
+    "StaleVersion",
+    "Store",
+    "StoreInfo",
+    "StoredEffect",
+    "StoredEvent",
+    "StoredSwap",
+    "swaps",
+]
+
+_HOMES = {
+    "Store": "_runner",
+    "StoreInfo": "_session",
+    **dict.fromkeys(
+        (
+            "EffectStatus",
+            "HashTaken",
+            "Inserted",
+            "NewSwap",
+            "StaleVersion",
+            "StoredEffect",
+            "StoredEvent",
+            "StoredSwap",
+        ),
+        "_rows",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """SQLAlchemy is loaded with the first use, not with ``import layer2``."""
+    if name == "swaps":
+        return import_module("layer2.storage._api")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"layer2.storage.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,80 @@
+"""Facts about the store itself: whose it is, which life of it this is, and the counter behind the preimages."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+from sqlalchemy import Connection, insert, select, update
+
+from layer2.errors import StorageError
+from layer2.storage._tables import meta
+
+__all__ = ["claim_identity", "epoch", "get_meta", "next_preimage_time", "owner", "set_meta"]
+
+_EPOCH: Final = "epoch"
+_FINGERPRINT: Final = "fingerprint"
+_INSTANCE: Final = "instance_id"
+_OWNER: Final = "owner"
+_PREIMAGE_TIME: Final = "preimage_time_ms"
+
+
+def get_meta(conn: Connection, key: str) -> str | None:
+    """The value under ``key``, or None."""
+    return conn.execute(select(meta.c.value).where(meta.c.key == key)).scalar_one_or_none()
+
+
+def set_meta(conn: Connection, key: str, value: str) -> None:
+    """Store ``value`` under ``key``."""
+    if conn.execute(update(meta).where(meta.c.key == key).values(value=value)).rowcount == 0:
+        conn.execute(insert(meta).values(key=key, value=value))
+
+
+def epoch(conn: Connection) -> int:
+    """How often this store was restored from a copy. Swaps of an earlier epoch begin no payment and no lock."""
+    return int(get_meta(conn, _EPOCH) or 0)
+
+
+def owner(conn: Connection) -> str | None:
+    """The token of the last process that opened the store for writing."""
+    return get_meta(conn, _OWNER)
+
+
+def claim_identity(conn: Connection, url: str, fingerprint: str, token: str, *, adopt: bool) -> str:
+    """Check that this is the store itself and no copy of it, write down who owns it now, and give its instance id.
+
+    Args:
+        conn: in a transaction.
+        url: for errors.
+        fingerprint: what a copy does not share.
+        token: of the process that opens it.
+        adopt: take a copy over: it becomes a store of its own, in a new epoch.
+
+    Raises:
+        StorageError: it is a copy, and ``adopt`` is False.
+    """
+    instance = get_meta(conn, _INSTANCE)
+    if instance is None:
+        instance = secrets.token_hex(16)
+        set_meta(conn, _EPOCH, "0")
+    elif adopt:
+        instance = secrets.token_hex(16)
+        set_meta(conn, _EPOCH, str(epoch(conn) + 1))
+    elif (recorded := get_meta(conn, _FINGERPRINT)) != fingerprint:
+        raise StorageError(
+            f"the store {url} was copied or moved: it was written as {recorded}, this is {fingerprint}",
+            hint="if the original is gone for good, run `layer2 restore`; two live copies of one store lose money",
+            url=url,
+        )
+    set_meta(conn, _INSTANCE, instance)
+    set_meta(conn, _FINGERPRINT, fingerprint)
+    set_meta(conn, _OWNER, token)
+    return instance
+
+
+def next_preimage_time(conn: Connection, now_ms: int) -> int:
+    """A time that no preimage of this store was derived from before: ``max(now_ms, last + 1)``, in Unix milliseconds."""
+    last = get_meta(conn, _PREIMAGE_TIME)
+    chosen = now_ms if last is None else max(now_ms, int(last) + 1)
+    set_meta(conn, _PREIMAGE_TIME, str(chosen))
+    return chosen

@@ -1,0 +1,132 @@
+"""The store as the rest of the package sees it: ``await store.run(function, ...)`` is one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Self, TypeVar
+
+from layer2.errors import AsyncRuntimeError
+from layer2.storage._session import Session, StoreInfo
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from sqlalchemy import Connection
+
+    from layer2._clock import Clock
+
+__all__ = ["Store"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_log: Final = logging.getLogger("layer2.storage")
+
+
+class Store:
+    """One open store. Transactions run one after the other, in the order in which ``run`` was called.
+
+    In a thread of its own, or inline: then a transaction runs within the call, nothing else happens meanwhile, and a run is
+    reproducible. ``clock`` is what the functions that are run here take their times from.
+    """
+
+    def __init__(self, session: Session, executor: ThreadPoolExecutor | None, info: StoreInfo, clock: Clock) -> None:
+        self._session = session
+        self._executor = executor
+        self._closing: asyncio.Future[None] | None = None
+        self._closed = False
+        self._pid = os.getpid()
+        self.info = info
+        self.clock = clock
+
+    @classmethod
+    async def open(
+        cls, url: str, *, clock: Clock, read_only: bool = False, inline: bool = False, adopt: bool = False
+    ) -> Self:
+        """Open the store at ``url`` and bring it to this version's schema.
+
+        Args:
+            url: ``sqlite:///path``, ``sqlite://`` (in memory) or ``postgresql://user:password@host/database``.
+            clock: the time for everything that is written.
+            read_only: beside a running service: no lock, no migration, no write.
+            inline: no thread.
+            adopt: take over a copy of a store whose original is gone (``layer2 restore``).
+
+        Raises:
+            ConfigurationError: not such a URL.
+            StoreInUse: another process has it open for writing.
+            StorageError: it cannot be opened, is not durable, is a copy, or was written by a newer version.
+        """
+        session = Session(url, read_only=read_only, adopt=adopt)
+        if inline:
+            return cls(session, None, session.open(), clock)
+        executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="layer2-store")
+        try:
+            info = await _in_thread(executor, session.open)
+        except BaseException:
+            # Also after a cancellation, when the thread may still be opening: closing queues up behind that.
+            executor.submit(session.close)
+            executor.shutdown(wait=False)
+            raise
+        return cls(session, executor, info, clock)
+
+    async def run(self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """``fn(connection, *args, **kwargs)`` in one transaction: committed once this returns, rolled back if ``fn`` raises.
+
+        If the caller is cancelled, a transaction that has begun goes on to its end in the background, one that has not is
+        dropped; the next ``run`` sees the outcome.
+
+        Raises:
+            AsyncRuntimeError: closed, or inherited through fork.
+            StoreInUse: on PostgreSQL: another process took over while the connection was down.
+            StorageError: the database failed.
+        """
+        if self._pid != os.getpid():
+            raise AsyncRuntimeError("the store was opened before a fork", hint="open it in the child process")
+        if self._closed:
+            raise AsyncRuntimeError("the store is closed")
+        if self._executor is None:
+            return self._session.run(fn, *args, **kwargs)
+        return await _in_thread(self._executor, lambda: self._session.run(fn, *args, **kwargs))
+
+    async def close(self) -> None:
+        """Let what was begun end, close the connection and give the lock up. Idempotent; of no effect after a fork."""
+        if self._pid != os.getpid() or (self._closed and self._executor is None):
+            return
+        self._closed = True
+        if self._executor is None:
+            self._session.close()
+            return
+        executor, self._executor = self._executor, None
+        closing = executor.submit(self._session.close)
+        executor.shutdown(wait=False)
+        await asyncio.shield(asyncio.wrap_future(closing))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+async def _in_thread(executor: ThreadPoolExecutor, fn: Callable[[], T]) -> T:
+    future = executor.submit(fn)
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        # Nobody waits for the outcome any more, but a failed write must not pass in silence.
+        future.add_done_callback(_log_failure)
+        raise
+
+
+def _log_failure(future: object) -> None:
+    from concurrent.futures import Future
+
+    assert isinstance(future, Future)
+    if not future.cancelled() and (error := future.exception()) is not None:
+        _log.error("store.failed_unobserved: %s", type(error).__name__, exc_info=error)

@@ -1,0 +1,175 @@
+"""SQLite: durability settings, file modes, the lock file and what makes a file this file and no copy."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+import weakref
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
+
+from layer2.errors import StorageError, StoreInUse
+from layer2.storage._host import host_id, process_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["SqliteBackend"]
+
+BUSY_TIMEOUT_MS: Final = 30_000
+_SYNCHRONOUS_FULL: Final = 2
+
+
+class SqliteBackend:
+    """One SQLite file (or memory), one connection."""
+
+    def __init__(self, url: URL, *, read_only: bool) -> None:
+        name = url.database or ":memory:"
+        self.url = url.render_as_string(hide_password=True)
+        self.read_only = read_only
+        self.path = None if name == ":memory:" else Path(name)
+        self._lock: _LockFile | None = None
+
+    def prepare(self) -> None:
+        """Take the lock and make the file with the right modes, unless it is only to be read.
+
+        Raises:
+            StoreInUse: another process has the lock.
+            StorageError: the file cannot be made, or is not there to be read.
+        """
+        if self.path is None:
+            return
+        # Two names of one file must meet at one lock.
+        self.path = self.path.absolute().resolve()
+        if self.read_only:
+            if not self.path.is_file():
+                raise StorageError(f"there is no store at {self.path}", url=self.url)
+            return
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = _LockFile(self.path.with_name(self.path.name + ".lock"), self.url)
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        if self.path.stat().st_mode & 0o077:
+            self.path.chmod(0o600)
+
+    def make_engine(self) -> Engine:
+        """An engine whose transactions take the write lock at once (or none, if read-only)."""
+        mode = "ro" if self.read_only else "rw"
+        target = ":memory:" if self.path is None else f"{self.path.as_uri()}?mode={mode}"
+        engine = create_engine(
+            "sqlite://",
+            creator=lambda: sqlite3.connect(
+                target, uri=self.path is not None, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None
+            ),
+            poolclass=NullPool,
+            hide_parameters=True,
+        )
+        begin = "BEGIN" if self.read_only else "BEGIN IMMEDIATE"
+        event.listen(engine, "begin", lambda conn: conn.exec_driver_sql(begin))
+        event.listen(engine, "connect", self._configure)
+        return engine
+
+    def _configure(self, connection: Any, record: object) -> None:  # noqa: ARG002 - SQLAlchemy's signature
+        if not self.read_only:
+            connection.execute("PRAGMA journal_mode = WAL")
+        for pragma in ("synchronous = FULL", "fullfsync = ON", "foreign_keys = ON", "trusted_schema = OFF"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    def durability(self, conn: Connection) -> Mapping[str, str]:
+        """The settings on which durability rests, as SQLite reports them.
+
+        Raises:
+            StorageError: one of them is not what it must be.
+        """
+        found = {
+            name: str(conn.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+        wanted = {
+            "journal_mode": "memory" if self.path is None else "wal",
+            "synchronous": str(_SYNCHRONOUS_FULL),
+            "foreign_keys": "1",
+        }
+        for name, value in wanted.items():
+            if found[name] != value and not (self.read_only and name == "journal_mode"):
+                raise StorageError(
+                    f"the store {self.url} does not accept {name} = {value}: it stays {found[name]}",
+                    hint="put the store on a local file system",
+                    url=self.url,
+                )
+        return found
+
+    def begun(self, conn: Connection) -> None:
+        """Nothing to check: the file is this process's own."""
+
+    def before_commit(self, conn: Connection) -> None:
+        """Refuse to go on if SQLite has already rolled the transaction back by itself.
+
+        It does so on some errors (disk full, I/O). Were the error caught on the way, what came after it would have been committed
+        statement by statement, and ``COMMIT`` would say nothing.
+
+        Raises:
+            StorageError: it has.
+        """
+        raw = conn.connection.driver_connection
+        if not (isinstance(raw, sqlite3.Connection) and raw.in_transaction):
+            raise StorageError(f"the store {self.url} rolled a transaction back by itself", url=self.url)
+
+    def fingerprint(self, conn: Connection) -> str:  # noqa: ARG002 - PostgreSQL asks the server
+        """What a copy of this file does not share with it: host, path and inode."""
+        if self.path is None:
+            return "memory"
+        return json.dumps({"host": host_id(), "path": str(self.path), "inode": self.path.stat().st_ino})
+
+    def release(self) -> None:
+        """Give the lock up."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+
+_held: Final[weakref.WeakSet[_LockFile]] = weakref.WeakSet()
+
+
+class _LockFile:
+    """``flock`` on a file beside the store; its text names the holder. The file stays: removing it would race."""
+
+    def __init__(self, path: Path, url: str) -> None:
+        self._fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            holder = os.pread(self._fd, 200, 0).decode(errors="replace").strip()
+            os.close(self._fd)
+            raise StoreInUse.by(holder or "another process", url) from exc
+        except OSError:
+            os.close(self._fd)
+            raise
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{process_name()}\n".encode(), 0)
+        _held.add(self)
+
+    def release(self) -> None:
+        if self._fd >= 0:
+            os.ftruncate(self._fd, 0)
+            self.forget()
+
+    def forget(self) -> None:
+        """Close the descriptor without touching the text."""
+        fd, self._fd = self._fd, -1
+        _held.discard(self)
+        os.close(fd)
+
+
+def _forget_in_child() -> None:
+    """A forked child shares the parent's lock and would hold it on after the parent's death."""
+    for lock in list(_held):
+        lock.forget()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
