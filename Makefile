@@ -1,0 +1,112 @@
+# What a fresh machine needs is Python 3.11 or newer and make. Everything else is installed into .venv and the user's cache.
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKED := requirements/tested.txt
+LOCKED_DEV := requirements/dev.txt
+VERSIONS := 3.11 3.12 3.13 3.14
+CODE := src tests tools $(wildcard benchmarks examples docs)
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+SPHINX := $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+# One interpreter to use: the newest that is supported. `make PYTHON=/path/to/python3.12 ...` chooses another.
+PYTHON ?= $(shell tools/find_pythons.sh | head -n 1)
+
+.PHONY: help demo demo-real test check test-others lint docs bench nodes lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo       both directions of a transfer on the embedded network"
+	@echo "make demo-real  the same on real nodes (btcd, three lnd, anvil); builds them once, about five minutes"
+	@echo "make test       install what is missing, then linters, types and all tests"
+	@echo "make lint       linters and types only"
+	@echo "make bench      compare with other packages, side by side"
+	@echo "make docs       build the documentation into docs/_build/html"
+	@echo "make nodes      build the real nodes"
+	@echo "make lock       choose the tested versions anew"
+	@echo "make clean      remove what the other targets made here"
+
+# Stamps: an installation is made again when what it was made from has changed.
+$(VENV)/.created:
+	@if [ -z "$(PYTHON)" ]; then \
+	    echo "layer2 needs CPython 3.11, 3.12, 3.13 or 3.14 with venv and pip, and this machine has none that runs." >&2; \
+	    echo "Install one (on Debian and Ubuntu: python3 and python3-venv), or name it: make PYTHON=/path/to/python3.13" >&2; \
+	    exit 1; \
+	fi
+	@echo "creating $(VENV) with $(PYTHON)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created $(LOCKED) pyproject.toml
+	@echo "installing layer2 and what it runs on"
+	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r $(LOCKED)
+	@$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed $(LOCKED_DEV)
+	@echo "installing what tests and documentation need"
+	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r $(LOCKED_DEV)
+	@touch $@
+
+demo: $(VENV)/.installed
+	@$(BIN)/layer2 demo
+
+demo-real: $(VENV)/.installed
+	@$(BIN)/layer2 demo --real
+
+nodes: $(VENV)/.installed
+	@$(BIN)/python -c "from layer2.devnet import ensure_binaries; ensure_binaries(progress=print)"
+
+test: $(VENV)/.installed-dev
+	@start=$$(date +%s); status=0; \
+	$(MAKE) --no-print-directory check || status=$$?; \
+	echo "make test: $$(( $$(date +%s) - start )) seconds, exit status $$status"; \
+	exit $$status
+
+# In CI a missing node fails the tests that need it; on a user's machine they are skipped, loudly.
+check: lint
+	@$(MAKE) --no-print-directory nodes || { [ "$${CI:-}" != true ] && echo "GOING ON WITHOUT REAL NODES"; }
+	@$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory test-others
+
+# The other interpreters of this machine, without what is slow or needs real nodes.
+test-others: $(VENV)/.installed-dev
+	@used=$$($(BIN)/python -c "import sys; print('%d.%d' % sys.version_info[:2])"); \
+	for python in $$(tools/find_pythons.sh); do \
+	    version=$$($$python -c "import sys; print('%d.%d' % sys.version_info[:2])"); \
+	    [ "$$version" = "$$used" ] && continue; \
+	    $(MAKE) --no-print-directory test-one PYTHON=$$python VENV=.venvs/$$version || exit 1; \
+	done
+
+.PHONY: test-one
+test-one: $(VENV)/.installed-dev
+	@echo "the tests on $$($(BIN)/python --version)"
+	@$(BIN)/python -m pytest -q -m "not real and not slow"
+
+lint: $(VENV)/.installed-dev
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/ruff format --check $(CODE)
+	@for version in $(VERSIONS); do $(BIN)/mypy --python-version $$version || exit 1; done
+	@$(BIN)/pyright --warnings
+	@PYTHONPATH=src $(BIN)/lint-imports --no-cache
+
+docs: $(VENV)/.installed-dev
+	@$(SPHINX)
+	@echo "the documentation is in docs/_build/html/index.html"
+
+bench: $(VENV)/.installed-dev
+	@$(BIN)/python benchmarks/run.py
+
+# No index addresses in the result: it can be installed from any mirror.
+UV_COMPILE := .venvs/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+    --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml --all-extras
+lock:
+	@[ -x .venvs/lock/bin/uv ] || { $(PYTHON) -m venv .venvs/lock && .venvs/lock/bin/python $(PIP_INSTALL) uv; }
+	@$(UV_COMPILE) --group build -o $(LOCKED)
+	@$(UV_COMPILE) --group dev -c $(LOCKED) -o $(LOCKED_DEV)
+
+clean:
+	rm -rf .venv .venvs build dist docs/_build .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,13 @@
+#!/bin/sh
+# Print the supported Python interpreters of this machine, newest first, one path a line and one line a version.
+# A name on the PATH may be a shim for a version that is not there, so each candidate has to run and to have venv and pip.
+for version in 3.14 3.13 3.12 3.11; do
+    for candidate in "python$version" python3 python "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python; do
+        path=$("$candidate" -c "
+import sys, venv, ensurepip
+if '%d.%d' % sys.version_info[:2] != '$version' or sys.implementation.name != 'cpython': sys.exit(1)
+print(sys.executable)" 2>/dev/null) || continue
+        echo "$path"
+        break
+    done
+done
