@@ -15,7 +15,7 @@ from layer2._rlp import Item, RlpError, decode, decode_int, encode, encode_int
 from layer2._values import Bytes, Uint
 from layer2.addresses import EvmAddress
 from layer2.errors import ProofError
-from layer2.proofs._format import ProofValue, require
+from layer2.proofs._format import ProofValue, require, require_bytes, require_int, require_nodes
 from layer2.proofs._headers import BlockHeader
 from layer2.proofs._hexadecimal import data, quantity
 from layer2.proofs._receipts import Receipt, receipt_key
@@ -26,9 +26,11 @@ __all__ = [
     "Account",
     "EvmReceiptProof",
     "EvmStorageProof",
+    "ProofAnswer",
     "ProvenReceipt",
     "ProvenSlot",
     "SlotAnswer",
+    "encode_account",
     "read_proof_answer",
     "verify_account",
     "verify_slot",
@@ -86,19 +88,13 @@ def verify_account(state_root: bytes, address: bytes, nodes: Sequence[bytes]) ->
 
 
 def _account(items: Item) -> Account:
-    if isinstance(items, bytes) or len(items) != 4:
+    flat = [item for item in items if isinstance(item, bytes)] if isinstance(items, list) else []
+    if len(flat) != 4 or len(items) != 4:
         raise RlpError("an account is a list of 4 items")
-    nonce, balance, storage_root, code_hash = items
-    for item in (storage_root, code_hash):
-        if isinstance(item, list) or len(item) != 32:
-            raise RlpError("a hash of an account must have 32 bytes")
-    return Account(decode_int(nonce), decode_int(balance), bytes(_flat(storage_root)), bytes(_flat(code_hash)))
-
-
-def _flat(item: Item) -> bytes:
-    if isinstance(item, list):
-        raise RlpError("a list stands where bytes are expected")
-    return item
+    nonce, balance, storage_root, code_hash = flat
+    if len(storage_root) != 32 or len(code_hash) != 32:
+        raise RlpError("a hash of an account has 32 bytes")
+    return Account(decode_int(nonce), decode_int(balance), storage_root, code_hash)
 
 
 def verify_slot(storage_root: bytes, slot: bytes, nodes: Sequence[bytes]) -> int:
@@ -144,8 +140,10 @@ class EvmReceiptProof(ProofValue):
     kind: Literal["evm_receipt"] = "evm_receipt"
 
     def __post_init__(self) -> None:
-        require(0 < self.chain_id < 2**64, "a chain id is a positive number below 2**64", field="chain_id")
-        require(0 <= self.index < 2**32, "the index of a transaction is below 2**32", field="index")
+        require_int(self.chain_id, "chain_id", 1, 2**64)
+        require_int(self.index, "index", 0, 2**32)
+        require_bytes(self.header, "header")
+        require_nodes(self.proof, "proof")
 
     @property
     def block_hash(self) -> bytes:
@@ -195,9 +193,13 @@ class EvmStorageProof(ProofValue):
     kind: Literal["evm_storage"] = "evm_storage"
 
     def __post_init__(self) -> None:
-        require(0 < self.chain_id < 2**64, "a chain id is a positive number below 2**64", field="chain_id")
-        require(len(self.slot) == 32, f"a slot has 32 bytes, not {len(self.slot)}", field="slot")
-        require(0 <= self.value < 2**256, "the value of a slot is below 2**256", field="value")
+        require_int(self.chain_id, "chain_id", 1, 2**64)
+        require_bytes(self.header, "header")
+        require(isinstance(self.address, EvmAddress), "address is not an EvmAddress", field="address")
+        require_bytes(self.slot, "slot", 32)
+        require_int(self.value, "value", 0, 2**256)
+        require_nodes(self.account_proof, "account_proof")
+        require_nodes(self.storage_proof, "storage_proof")
 
     @property
     def block_hash(self) -> bytes:

@@ -9,9 +9,18 @@ from layer2._crypto import sha256
 from layer2._values import Value
 from layer2.errors import ProofError, ValidationError
 
-__all__ = ["MAX_PROOF_JSON_BYTES", "ProofValue", "checksum_of", "load_object", "require"]
+__all__ = [
+    "MAX_PROOF_JSON_BYTES",
+    "ProofValue",
+    "checksum_of",
+    "load_object",
+    "require",
+    "require_bytes",
+    "require_int",
+    "require_nodes",
+]
 
-MAX_PROOF_JSON_BYTES: Final = 4 * 1024 * 1024
+MAX_PROOF_JSON_BYTES: Final = 8 * 1024 * 1024
 """Longest JSON text of a proof that is looked at. Usual ones have 10 to 60 kB."""
 
 
@@ -32,7 +41,7 @@ class ProofValue(Value):
             ProofError: anything else, another kind of proof or another version; ``field`` says where.
         """
         given = load_object(text)
-        cls._check_header(given)
+        cls._check_envelope(given)
         try:
             value = super().from_json(text)
         except ValidationError as error:
@@ -43,7 +52,7 @@ class ProofValue(Value):
         return value
 
     @classmethod
-    def _check_header(cls, given: dict[str, Any]) -> None:
+    def _check_envelope(cls, given: dict[str, Any]) -> None:
         """Refuse what says itself that it is something else, before its fields are looked at."""
         fields: dict[str, Any] = getattr(cls, "__dataclass_fields__", {})
         for name in ("kind", "version"):
@@ -107,3 +116,34 @@ def require(holds: bool, message: str, *, field: str | None = None, check: str =
     """
     if not holds:
         raise ProofError(message, field=field, check=check)
+
+
+def require_bytes(value: object, field: str, length: int | None = None) -> None:
+    """Refuse what is not ``bytes``, or not of that length.
+
+    Raises:
+        ProofError: naming the field.
+    """
+    require(isinstance(value, bytes), f"{field} is not bytes but {type(value).__name__}", field=field)
+    size = len(value) if isinstance(value, bytes) else 0
+    require(length in (None, size), f"{field} has {size} bytes, not {length}", field=field)
+
+
+def require_int(value: object, field: str, low: int, limit: int) -> None:
+    """Refuse what is not an ``int`` (bool is not) with ``low <= value < limit``.
+
+    Raises:
+        ProofError: naming the field.
+    """
+    holds = type(value) is int and low <= value < limit
+    require(holds, f"{field} is not a whole number from {low} to below {limit:#x}", field=field)
+
+
+def require_nodes(value: object, field: str) -> None:
+    """Refuse what is not a tuple of ``bytes``.
+
+    Raises:
+        ProofError: naming the field.
+    """
+    holds = isinstance(value, tuple) and all(isinstance(node, bytes) for node in value)
+    require(holds, f"{field} is not a tuple of bytes", field=field)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from layer2._crypto import sha256
 from layer2._values import Bytes
 from layer2.errors import InvoiceError, ProofError
-from layer2.proofs._format import ProofValue, require
+from layer2.proofs._format import ProofValue, require, require_bytes
 
 if TYPE_CHECKING:
     from layer2.lightning import Invoice
@@ -30,7 +30,8 @@ class LightningPaymentProof(ProofValue):
     kind: Literal["lightning_payment"] = "lightning_payment"
 
     def __post_init__(self) -> None:
-        require(len(self.preimage) == 32, f"a preimage has 32 bytes, not {len(self.preimage)}", field="preimage")
+        require(isinstance(self.invoice, str), "invoice is not text", field="invoice")
+        require_bytes(self.preimage, "preimage", 32)
 
     @property
     def payment_hash(self) -> bytes:

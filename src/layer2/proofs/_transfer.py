@@ -10,7 +10,7 @@ from layer2._values import Bytes, Uint, Value, _adapter
 from layer2.addresses import EvmAddress
 from layer2.errors import ProofError
 from layer2.proofs._evm import EvmReceiptProof, EvmStorageProof
-from layer2.proofs._format import ProofValue, checksum_of, require
+from layer2.proofs._format import ProofValue, checksum_of, require, require_bytes
 from layer2.proofs._lightning import LightningPaymentProof
 from layer2.terms import SignedTerms, SwapDirection, SwapTerms
 from layer2.transactions import Depth
@@ -54,7 +54,8 @@ class TransferProof(ProofValue):
     """SHA-256 of the JSON of all other fields."""
 
     def __post_init__(self) -> None:
-        require(len(self.preimage) == 32, "a preimage has 32 bytes", field="preimage")
+        require_bytes(self.preimage, "preimage", 32)
+        require_bytes(self.checksum, "checksum")
         require(
             self.storage is not None or self.receipt is not None,
             "a transfer proof holds a storage proof or a receipt proof of the claimed lock",
@@ -78,8 +79,8 @@ class TransferProof(ProofValue):
         return plain
 
     @classmethod
-    def _check_header(cls, given: dict[str, Any]) -> None:
-        super(TransferProof, cls)._check_header(given)
+    def _check_envelope(cls, given: dict[str, Any]) -> None:
+        super(TransferProof, cls)._check_envelope(given)
         if given.get("checksum") != checksum_of(given).hex():
             raise ProofError(
                 "the checksum is not that of the other fields: the proof was damaged or edited",
