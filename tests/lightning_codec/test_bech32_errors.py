@@ -105,4 +105,5 @@ def test_a_longer_or_shorter_text_with_a_valid_checksum_is_refused(writer):
 
 def test_the_uri_scheme_does_not_belong_to_the_text(vectors):
     error = refused("lightning:" + vectors["valid"][0]["text"])
-    assert error.field == "checksum" or "lightning:" in str(error)
+    assert error.position == 9
+    assert "leave out lightning:" in str(error)

@@ -58,7 +58,9 @@ def test_amounts_that_are_none(with_fields, hrp):
     assert error.position is not None
 
 
-@pytest.mark.parametrize("hrp", ["lnxx25u", "ln", "ln25u", "bc25u", "lnltc25u", "lnbcc25u", "x", "ln[25u"])
+@pytest.mark.parametrize(
+    "hrp", ["lnxx25u", "ln", "ln25u", "bc25u", "lnltc25u", "lnbcc25u", "x", "ln[25u", "lnbc25u1tea"]
+)
 def test_prefixes_of_no_known_network(with_fields, hrp):
     assert refused(with_fields(hrp=hrp)).field in ("network", "text")
 

@@ -121,6 +121,14 @@ def _checked_case(text: str, error: type[ValidationError], what: str, max_length
         raise error(f"character {at} is not ASCII", field="text", position=at, hint="copy the text again")
     if len(text) > max_length:
         raise error(f"{what} of {len(text)} characters is longer than {max_length}", field="text", position=max_length)
+    colon = text.find(":")
+    if colon >= 0:
+        raise error(
+            f"a colon does not occur in {what}",
+            field="text",
+            position=colon,
+            hint="leave out lightning: and whatever else stands before it",
+        )
     lower = text.lower()
     if text not in (lower, text.upper()):
         first = next(c for c in text if c.isalpha())

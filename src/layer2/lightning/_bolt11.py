@@ -127,7 +127,6 @@ def _bad_prefix(hrp: str) -> InvoiceError:
             f"an invoice starts with ln, not {hrp[:2]!r}",
             field="text",
             position=0,
-            hint="leave out lightning: and whatever else stands before it" if ":" in hrp else None,
         )
     start = _PREFIX.match(hrp)
     at = start.end() if start else 2

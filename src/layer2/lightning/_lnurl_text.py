@@ -18,7 +18,8 @@ _HINT = "lnurl1... or lnurlp://..., for payments"
 def decode_lnurl(text: str) -> str:
     """The HTTPS URL behind ``lnurl1...`` (with or without ``lightning:``) or ``lnurlp://...``.
 
-    Nothing is fetched. Onion services, which LUD-01 would reach over plain HTTP, are refused: nothing here speaks Tor.
+    Nothing is fetched. Positions in errors count from ``lnurl1``. Onion services, which LUD-01 would reach over plain
+    HTTP, are refused: nothing here speaks Tor.
 
     Raises:
         AddressError: not an LNURL, one for something else than a payment, or one whose URL is not plain HTTPS.
@@ -35,9 +36,7 @@ def decode_lnurl(text: str) -> str:
     skipped = 10 if text[:10].isascii() and text[:10].lower() == "lightning:" else 0
     hrp, digits = bech32.decode(text[skipped:], error=AddressError, what="an LNURL", max_length=_MAX_LENGTH)
     if hrp != "lnurl":
-        raise AddressError(
-            f"an LNURL starts with lnurl1, not {hrp[:20]!r}", position=skipped, field="recipient", hint=_HINT
-        )
+        raise AddressError(f"an LNURL starts with lnurl1, not {hrp[:20]!r}", position=0, field="recipient", hint=_HINT)
     raw = bech32.unpack(digits)
     if raw is None:
         raise AddressError("the LNURL does not end in the zero bits that fill its last character", field="recipient")
