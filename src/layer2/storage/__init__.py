@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from layer2.storage import _api as swaps
+    from layer2.storage._journal import SwapJournal
     from layer2.storage._rows import (
         EffectStatus,
         HashTaken,
@@ -34,12 +35,14 @@ __all__ = [
     "StoredEffect",
     "StoredEvent",
     "StoredSwap",
+    "SwapJournal",
     "swaps",
 ]
 
 _HOMES = {
     "Store": "_runner",
     "StoreInfo": "_session",
+    "SwapJournal": "_journal",
     **dict.fromkeys(
         (
             "EffectStatus",

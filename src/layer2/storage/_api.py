@@ -16,7 +16,15 @@ from layer2.storage._queries import (
     page_active,
     pending_effects,
 )
-from layer2.storage._swaps import annotate, apply_transition, hash_known, hash_owner, insert_swap, mark_effect
+from layer2.storage._swaps import (
+    annotate,
+    apply_transition,
+    hash_known,
+    hash_owner,
+    insert_swap,
+    mark_begun,
+    mark_effect,
+)
 
 __all__ = [
     "annotate",
@@ -32,6 +40,7 @@ __all__ = [
     "insert_swap",
     "list_swaps",
     "load_swap",
+    "mark_begun",
     "mark_effect",
     "next_preimage_time",
     "page_active",

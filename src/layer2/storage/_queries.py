@@ -139,6 +139,7 @@ def _effects(conn: Connection, ids: Sequence[str], *, pending: bool) -> dict[str
                 effect=decode_effect(row.kind, row.shape, row.payload),
                 status=EffectStatus(row.status),
                 attempts=row.attempts,
+                begun=row.begun,
                 last_error=row.last_error,
                 created_at_ms=row.created_at_ms,
             )

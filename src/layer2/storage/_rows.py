@@ -91,6 +91,8 @@ class StoredEffect:
     effect: Effect
     status: EffectStatus
     attempts: int
+    begun: bool
+    """A request for it was begun, and its end was never seen."""
     last_error: str | None
     created_at_ms: int
 

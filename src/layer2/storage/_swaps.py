@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from layer2.swaps._observations import Observation
     from layer2.swaps._states import State
 
-__all__ = ["annotate", "apply_transition", "hash_known", "hash_owner", "insert_swap", "mark_effect"]
+__all__ = ["annotate", "apply_transition", "hash_known", "hash_owner", "insert_swap", "mark_begun", "mark_effect"]
 
 
 def insert_swap(conn: Connection, new: NewSwap, *, at_ms: int) -> Inserted:
@@ -167,7 +167,7 @@ def _want_effects(conn: Connection, swap_id: str, version: int, effects: Iterabl
         if effect.name in known:
             conn.execute(update(swap_effect).where(*where).values(**values))
         else:
-            new = {"swap_id": swap_id, "key": effect.name, "attempts": 0, "created_at_ms": at_ms}
+            new = {"swap_id": swap_id, "key": effect.name, "attempts": 0, "begun": False, "created_at_ms": at_ms}
             conn.execute(insert(swap_effect).values(**new, **values))
     given_up = [key for key, status in known.items() if key not in wanted and status == EffectStatus.PENDING]
     if given_up:
@@ -196,6 +196,17 @@ def mark_effect(
         .values(status=status.value, attempts=swap_effect.c.attempts + 1, last_error=error)
     ).rowcount
     return hit == 1
+
+
+def mark_begun(conn: Connection, *, swap_id: str, key: str, begun: bool) -> None:
+    """Remember that a request for an effect was begun, or that its end was seen.
+
+    Raises:
+        NotFound: the swap never wanted such an effect.
+    """
+    where = (swap_effect.c.swap_id == swap_id, swap_effect.c.key == key)
+    if conn.execute(update(swap_effect).where(*where).values(begun=begun)).rowcount != 1:
+        raise NotFound(f"swap {swap_id} has no effect {key!r}")
 
 
 def annotate(conn: Connection, swap_id: str, note: str) -> None:

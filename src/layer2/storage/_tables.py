@@ -24,7 +24,7 @@ from sqlalchemy import (
     true,
 )
 
-__all__ = ["evm_tx", "evm_variant", "meta", "metadata", "swap", "swap_effect", "swap_event", "used_hash"]
+__all__ = ["evm_tx", "evm_variant", "meta", "metadata", "swap", "swap_effect", "swap_event", "swap_proof", "used_hash"]
 
 metadata = MetaData(
     naming_convention={
@@ -101,11 +101,22 @@ swap_effect = Table(
     Column("payload", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
+    Column("begun", Boolean, nullable=False),
     Column("last_error", Text),
     Column("created_at_ms", BigInteger, nullable=False),
     PrimaryKeyConstraint("swap_id", "key"),
 )
 """The outbox: what a state wants done. Per swap and key there is one row for ever."""
+
+swap_proof = Table(
+    "swap_proof",
+    metadata,
+    Column("swap_id", Text, ForeignKey("swap.id"), primary_key=True),
+    Column("block_hash", Text, nullable=False),
+    Column("proof", Text, nullable=False),
+    Column("made_at_ms", BigInteger, nullable=False),
+)
+"""The newest proof of a settled swap; made again when a reorg takes its block away."""
 
 used_hash = Table(
     "used_hash",

@@ -84,10 +84,20 @@ def _swap_history() -> None:
         sa.Column("payload", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("begun", sa.Boolean(), nullable=False),
         sa.Column("last_error", sa.Text()),
         sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["swap_id"], ["swap.id"], name="fk_swap_effect_swap_id"),
         sa.PrimaryKeyConstraint("swap_id", "key", name="pk_swap_effect"),
+    )
+    op.create_table(
+        "swap_proof",
+        sa.Column("swap_id", sa.Text(), nullable=False),
+        sa.Column("block_hash", sa.Text(), nullable=False),
+        sa.Column("proof", sa.Text(), nullable=False),
+        sa.Column("made_at_ms", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["swap_id"], ["swap.id"], name="fk_swap_proof_swap_id"),
+        sa.PrimaryKeyConstraint("swap_id", name="pk_swap_proof"),
     )
     op.create_table(
         "used_hash",

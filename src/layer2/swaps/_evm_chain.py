@@ -1,0 +1,186 @@
+"""The EVM chain as a swap sees it, over an ``EvmClient`` and the ``TxSender`` of our account."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from layer2.errors import Expired, Layer2Error, UnexpectedReply, UnknownOutcome
+from layer2.evm import (
+    CLAIM_GAS,
+    LOCK_GAS,
+    REFUND_COOPERATIVE_GAS,
+    REFUND_GAS,
+    LockPhase,
+    TxState,
+    decode_status,
+    encode_allowance,
+    encode_approve,
+    encode_claim,
+    encode_lock,
+    encode_refund,
+    encode_refund_cooperative,
+    encode_status,
+)
+from layer2.swaps._observations import ChainView, LockReading, LockStatus, OwnTransaction
+from layer2.transactions import Depth, EvmCall
+
+if TYPE_CHECKING:
+    from layer2._clock import Clock
+    from layer2.evm import EvmClient, Header, TxJournal, TxSender
+    from layer2.terms import DepthPolicy, Lock
+
+__all__ = ["EvmSwapChain"]
+
+_STATUS: Final = {
+    LockPhase.NEVER: LockStatus.NEVER,
+    LockPhase.LOCKED: LockStatus.LOCKED,
+    LockPhase.CLAIMED: LockStatus.CLAIMED,
+    LockPhase.REFUNDED: LockStatus.REFUNDED,
+}
+_APPROVE_GAS: Final = 120_000
+_UNLIMITED: Final = 2**256 - 1
+_ENOUGH: Final = 2**128
+
+
+class EvmSwapChain:
+    """Implements ``SwapChain``. One per account; ``journal`` is the one that the sender writes."""
+
+    def __init__(
+        self, *, client: EvmClient, sender: TxSender, journal: TxJournal, clock: Clock, block_time_s: float
+    ) -> None:
+        self._client = client.exits
+        self._sender = sender
+        self._journal = journal
+        self._clock = clock
+        self._block_time_s = block_time_s
+        self._approved: set[tuple[bytes, bytes]] = set()
+        self._head: Header | None = None
+
+    async def view(self, lock: Lock, policy: DepthPolicy, *, lock_key: str | None) -> ChainView:
+        """The lock at three depths now, and what became of our own lock transaction sent under ``lock_key``."""
+        # Asked first: a transaction that dies in between is still reported as open, never the other way round.
+        own_lock = OwnTransaction.NONE if lock_key is None else await self._own_transaction(lock_key)
+        head = await self._header("latest")
+        finalized = await self._header("finalized")
+        deep = await self._deep_block(policy, head, finalized)
+        # By hash: three answers of one branch, even while the chain reorganises.
+        latest = await self._reading(lock, head)
+        if latest.status is LockStatus.NEVER:
+            at_depth = final = latest
+            if finalized.timestamp < lock.timelock and own_lock is not OwnTransaction.DEAD:
+                return self._as_view(latest, at_depth, final, head, finalized, own_lock)
+        at_depth = latest if deep.hash == head.hash else await self._reading(lock, deep)
+        final = at_depth if deep.hash == finalized.hash else await self._reading(lock, finalized)
+        return self._as_view(latest, at_depth, final, head, finalized, own_lock)
+
+    def _as_view(
+        self,
+        latest: LockReading,
+        at_depth: LockReading,
+        final: LockReading,
+        head: Header,
+        finalized: Header,
+        own_lock: OwnTransaction,
+    ) -> ChainView:
+        return ChainView(
+            latest=latest,
+            at_depth=at_depth,
+            finalized=final,
+            head_timestamp=head.timestamp,
+            finalized_timestamp=finalized.timestamp,
+            now_s=self._clock.now_ms() // 1000,
+            own_lock=own_lock,
+        )
+
+    async def _header(self, tag: str | int) -> Header:
+        header = await self._client.header(tag)  # type: ignore[arg-type]
+        if header is None:
+            raise UnexpectedReply(f"the endpoint has no block {tag}")
+        return header
+
+    async def _deep_block(self, policy: DepthPolicy, head: Header, finalized: Header) -> Header:
+        match policy.depth:
+            case Depth.FINALIZED:
+                return finalized
+            case Depth.SAFE:
+                return await self._header("safe")
+            case _:
+                if policy.confirmations == 1:
+                    return head
+                return await self._header(max(0, head.number - policy.confirmations + 1))
+
+    async def _reading(self, lock: Lock, block: Header) -> LockReading:
+        answer = await self._client.call(lock.contract, encode_status(lock.lock_id), block=block.hash)
+        state = decode_status(answer, lock.preimage_hash)
+        return LockReading(status=_STATUS[state.phase], preimage=state.preimage)
+
+    async def _own_transaction(self, key: str) -> OwnTransaction:
+        record = await self._journal.get(key)
+        if record is None:
+            return OwnTransaction.NONE
+        dead = record.state is TxState.REPLACED or (record.state is TxState.FINAL and record.succeeded is False)
+        # An abandoned one was signed and shown to a node: only its timelock makes certain that it does nothing.
+        return OwnTransaction.DEAD if dead else OwnTransaction.OPEN
+
+    async def send_lock(self, key: str, lock: Lock, *, not_after: int) -> None:
+        """Approve the contract once, then lock. See ``SwapChain``."""
+        if await self._journal.get(key) is None and self._clock.now_ms() // 1000 > not_after:
+            raise Expired("the time to lock has passed", expired_at=not_after)
+        await self._approve(lock)
+        call = EvmCall(to=lock.contract, data=encode_lock(lock), gas_limit=LOCK_GAS)
+        await self._submit(call, key, not_after=not_after, deadline=not_after)
+
+    async def send_claim(self, key: str, lock: Lock, preimage: bytes, *, not_after: int | None) -> None:
+        """Claim. The gas is a constant: an estimate would show the preimage. See ``SwapChain``."""
+        if not_after is not None and await self._journal.get(key) is None:
+            head = await self._header("latest")
+            if max(head.timestamp, self._clock.now_ms() // 1000) > not_after:
+                raise Expired("too little time is left to claim safely", expired_at=not_after)
+        call = EvmCall(to=lock.contract, data=encode_claim(lock, preimage), gas_limit=CLAIM_GAS)
+        await self._submit(call, key, not_after=not_after, deadline=lock.timelock)
+
+    async def send_refund(self, key: str, lock: Lock) -> None:
+        """Refund after the timelock."""
+        call = EvmCall(to=lock.contract, data=encode_refund(lock), gas_limit=REFUND_GAS)
+        await self._submit(call, key, not_after=None, deadline=None)
+
+    async def send_refund_early(self, key: str, lock: Lock, signature: bytes) -> None:
+        """Refund with the claimer's signature."""
+        data = encode_refund_cooperative(lock, signature)
+        call = EvmCall(to=lock.contract, data=data, gas_limit=REFUND_COOPERATIVE_GAS)
+        await self._submit(call, key, not_after=None, deadline=None)
+
+    async def wait_for_block(self) -> None:
+        """Return when the head is another block than the last time."""
+        while True:
+            head = await self._header("latest")
+            if self._head is None or head.hash != self._head.hash:
+                self._head = head
+                return
+            await self._clock.sleep(self._block_time_s / 2)
+
+    async def _approve(self, lock: Lock) -> None:
+        # Without a limit: the contract has no owner, cannot change, and pulls only from whoever calls lock. A limit would race
+        # between swaps that lock at the same time.
+        pair = (lock.token.raw, lock.contract.raw)
+        if pair in self._approved:
+            return
+        answer = await self._client.call(lock.token, encode_allowance(self._sender.account, lock.contract))
+        if int.from_bytes(answer[:32]) < _ENOUGH:
+            nonce = await self._client.nonce(self._sender.account)
+            key = f"approve:{lock.token}:{lock.contract}:{nonce}"
+            call = EvmCall(to=lock.token, data=encode_approve(lock.contract, _UNLIMITED), gas_limit=_APPROVE_GAS)
+            record = await self._sender.submit(call, key=key, exit=True)
+            await self._sender.wait(record.hash, Depth.INCLUDED)
+        self._approved.add(pair)
+
+    async def _submit(self, call: EvmCall, key: str, *, not_after: int | None, deadline: int | None) -> None:
+        try:
+            await self._sender.submit(call, key=key, exit=True, not_after=not_after, deadline=deadline)
+        except UnknownOutcome:
+            return  # it is in the journal and goes on being sent
+        except Layer2Error as error:
+            if await self._journal.get(key) is not None:
+                # It was signed: whatever the endpoint says, only the chain tells what becomes of it.
+                raise UnexpectedReply(f"a signed transaction is not accepted: {error}") from error
+            raise
