@@ -62,6 +62,12 @@ class Writer:
         return hrp + "1" + "".join(ALPHABET[s] for s in data + checksum(hrp, data))
 
     @staticmethod
+    def as_bech32m(text):
+        hrp, _, data = text.rpartition("1")
+        symbols = [ALPHABET.index(c) for c in data[:-6]]
+        return text[:-6] + "".join(ALPHABET[s] for s in checksum(hrp, symbols, 0x2BC830A3))
+
+    @staticmethod
     def finish(hrp, symbols, signature):
         data = symbols + to_symbols(signature)
         return hrp + "1" + "".join(ALPHABET[s] for s in data + checksum(hrp, data))
@@ -74,8 +80,8 @@ def sign(unsigned):
     return signature + bytes([recovery_id])
 
 
-def checksum(hrp, data):
-    """BIP-173, one bit at a time."""
+def checksum(hrp, data, constant=1):
+    """BIP-173, one bit at a time; with another constant that of BIP-350."""
     state = 1
     for symbol in [*(ord(c) >> 5 for c in hrp), 0, *(ord(c) & 31 for c in hrp), *data, 0, 0, 0, 0, 0, 0]:
         top = state >> 25
@@ -83,7 +89,7 @@ def checksum(hrp, data):
         for bit, term in enumerate((0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)):
             if top >> bit & 1:
                 state ^= term
-    return number(state ^ 1, 6)
+    return number(state ^ constant, 6)
 
 
 def read_slowly(text):

@@ -90,6 +90,10 @@ def test_other_types_are_refused():
         assert "text" in str(refused(value))
 
 
+def test_bech32m_is_something_else(writer, vectors):
+    assert refused(writer.as_bech32m(vectors["valid"][0]["text"])).field == "checksum"
+
+
 def test_a_longer_or_shorter_text_with_a_valid_checksum_is_refused(writer):
     # Where a code word ends in p, letters q in front of that p do not change the checksum: a known weakness of bech32.
     text = next(

@@ -137,6 +137,13 @@ def test_a_very_late_expiry_is_no_overflow(with_fields):
     assert Invoice.from_json(invoice.to_json()) == invoice
 
 
+def test_the_last_second_still_counts(with_fields):
+    invoice = decode_invoice(with_fields(("x", [2])))
+    assert invoice.expires_at == 1_700_000_010
+    assert not invoice.is_expired(1_700_000_010)
+    assert invoice.is_expired(1_700_000_011)
+
+
 def bits(*numbers):
     value = sum(1 << number for number in numbers)
     length = -(-value.bit_length() // 5)

@@ -157,12 +157,10 @@ def _read_fields(digits: bytes, end: int, offset: int) -> dict[str, Any]:
     at = TIMESTAMP_SYMBOLS
     while at < end:
         start = at + 3
-        if start > end:
-            raise InvoiceError("the last field is cut off before its length", field="data_length", position=offset + at)
         stop = start + int(digits[at + 1 : start], 32)
         if stop > end:
             raise InvoiceError(
-                "the length of a field reaches into the signature", field="data_length", position=offset + at + 1
+                "the last field reaches into the signature", field="data_length", position=offset + at + 1
             )
         known = _READERS.get(digits[at])
         if known is not None:
