@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     )
     from layer2.storage._runner import Store
     from layer2.storage._session import StoreInfo
+    from layer2.storage._transactions import SqlTxJournal
 
 __all__ = [
     "EffectStatus",
     "HashTaken",
     "Inserted",
     "NewSwap",
+    "SqlTxJournal",
     "StaleVersion",
     "Store",
     "StoreInfo",
@@ -40,6 +42,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "SqlTxJournal": "_transactions",
     "Store": "_runner",
     "StoreInfo": "_session",
     "SwapJournal": "_journal",

@@ -34,8 +34,7 @@ class SwapJournal:
 
     async def unfinished(self, *, after: str | None, limit: int) -> list[str]:
         """Ids of swaps that are not final, by id, a page at a time."""
-        page = await self._store.run(swaps.page_active, role=self._role, after_id=after, limit=limit)
-        return [swap.id for swap in page]
+        return await self._store.run(swaps.active_ids, role=self._role, after_id=after, limit=limit)
 
     async def by_key(self, idempotency_key: str) -> StoredSwap | None:
         """The swap that was begun under a key."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from layer2.swaps._states import Role
 
 __all__ = [
+    "active_ids",
     "by_idempotency_key",
     "by_lock_id",
     "by_payment_hash",
@@ -66,12 +67,23 @@ def page_active(
     conn: Connection, *, role: Role | None = None, after_id: str | None = None, limit: int = 200
 ) -> list[StoredSwap]:
     """Unfinished swaps by id, a page at a time: pass the last id on; an empty list ends it."""
-    query = select(swap).where(swap.c.active.is_(true()))
+    return _load(conn, _active(select(swap), role, after_id, limit))
+
+
+def active_ids(
+    conn: Connection, *, role: Role | None = None, after_id: str | None = None, limit: int = 200
+) -> list[str]:
+    """The ids of unfinished swaps, in order, a page at a time."""
+    return list(conn.execute(_active(select(swap.c.id), role, after_id, limit)).scalars())
+
+
+def _active(query: Select[Any], role: Role | None, after_id: str | None, limit: int) -> Select[Any]:
+    query = query.where(swap.c.active.is_(true()))
     if role is not None:
         query = query.where(swap.c.role == role.value)
     if after_id is not None:
         query = query.where(swap.c.id > after_id)
-    return _load(conn, query.order_by(swap.c.id).limit(_page(limit)))
+    return query.order_by(swap.c.id).limit(_page(limit))
 
 
 def count_active(conn: Connection, *, role: Role | None = None) -> int:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from layer2.errors import ConfigurationError, StorageError, StoreInUse
+from layer2.errors import ConfigurationError, Layer2Error, StorageError, StoreInUse
 from layer2.storage._meta import claim_identity, owner
 from layer2.storage._postgresql import PostgresqlBackend
 from layer2.storage._schema import check_schema, migrate
 from layer2.storage._sqlite import SqliteBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["Session", "StoreInfo"]
 
@@ -67,7 +67,7 @@ class Session:
         self._token = secrets.token_hex(16)
         self._engine: Engine | None = None
         self._conn: Connection | None = None
-        self._lost: StoreInUse | None = None
+        self._taken_over = False
 
     def open(self) -> StoreInfo:
         """Take the lock, connect, migrate and check.
@@ -77,7 +77,8 @@ class Session:
             StorageError: it cannot be opened, is not durable, is a copy, or is of a newer version.
         """
         try:
-            return self._translated(self._open)
+            with self._translated():
+                return self._open()
         except BaseException:
             self.close()
             raise
@@ -105,20 +106,18 @@ class Session:
             StoreInUse: another process took the store over while the connection was down.
             StorageError: the database failed. If the commit itself failed, it may have happened: read before trying again.
         """
-        return self._translated(self._run, fn, *args, **kwargs)
-
-    def _run(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        conn = self._connection()
-        with conn.begin():
-            self._backend.begun(conn)
-            result = fn(conn, *args, **kwargs)
-            self._backend.before_commit(conn)
-        return result
+        with self._translated():
+            conn = self._connection()
+            with conn.begin():
+                self._backend.begun(conn)
+                result = fn(conn, *args, **kwargs)
+                self._backend.before_commit(conn)
+            return result
 
     def _connection(self) -> Connection:
         """The connection that holds the lock; a new one if the server dropped it and nobody took over since."""
-        if self._lost is not None:
-            raise self._lost
+        if self._taken_over:
+            raise self._lost()
         if self._engine is None:
             raise StorageError(f"the store {self.url} is closed", url=self.url)
         conn = self._conn
@@ -134,10 +133,13 @@ class Session:
                 current = owner(conn)
             if current != self._token:
                 conn.close()
-                self._lost = StoreInUse.by("a process that took it over while the connection was down", self.url)
-                raise self._lost
+                self._taken_over = True
+                raise self._lost()
         self._conn = conn
         return conn
+
+    def _lost(self) -> StoreInUse:
+        return StoreInUse.by("a process that took it over while the connection was down", self.url)
 
     def _is_alive(self, conn: Connection) -> bool:
         if isinstance(self._backend, SqliteBackend):
@@ -160,9 +162,13 @@ class Session:
             engine.dispose()
         self._backend.release()
 
-    def _translated(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
         try:
-            return fn(*args, **kwargs)
+            yield
+        except Layer2Error:
+            # Some of them are OSErrors too; they say already what they are.
+            raise
         except SQLAlchemyError as exc:
             raise StorageError(f"the store {self.url} failed: {_reason(exc)}", url=self.url) from exc
         except OSError as exc:
