@@ -27,8 +27,9 @@ class EmbeddedEvm:
     block's timestamp is the clock's, or its parent's plus one where that is later. ``safe`` and ``finalized`` follow the head at
     a distance of so many blocks; both can be changed while it runs.
 
-    The genesis state has the HTLC contract, the test token (anybody can mint it), the deterministic deployment proxy, EIP-2935's
-    history contract, and OP Stack fee contracts that answer zero. Use it as an async context manager.
+    The genesis state has EIP-2935's history contract and, unless ``preinstalled`` is off, the HTLC contract, the test token
+    (anybody can mint it), the deterministic deployment proxy, and OP Stack fee contracts that answer zero. Use it as an async
+    context manager.
 
     ``in_thread=False`` runs the EVM on the event loop's own thread: for simulations that must be reproducible.
     """
@@ -44,6 +45,7 @@ class EmbeddedEvm:
         finalized_lag_blocks: int = 2,
         replacement_bump_percent: int = 10,
         balances: Mapping[EvmAddress, int] | None = None,
+        preinstalled: bool = True,
         in_thread: bool = True,
     ) -> None:
         if automine:
@@ -58,6 +60,7 @@ class EmbeddedEvm:
         self._automine = automine
         self._bump = replacement_bump_percent
         self._balances = {address.raw: wei for address, wei in (balances or {}).items()}
+        self._preinstalled = preinstalled
         self._threaded = in_thread
         self._executor: ThreadPoolExecutor | None = None
         self._methods: EvmMethods | None = None
@@ -90,6 +93,7 @@ class EmbeddedEvm:
             genesis_timestamp=self._now_s(),
             balances=self._balances,
             replacement_bump_percent=self._bump,
+            preinstalled=self._preinstalled,
         )
         return EvmMethods(chain, self._now_s, lambda: (self.safe_lag_blocks, self.finalized_lag_blocks))
 

@@ -127,10 +127,19 @@ class _Draft:
 
 
 class EvmChain:
-    """Blocks, state and pool. The genesis state has the HTLC contract, the test token and an OP Stack chain's preinstalls."""
+    """Blocks, state and pool.
+
+    ``preinstalled``: the genesis state has the HTLC contract, the test token and what OP Stack chains come with.
+    """
 
     def __init__(
-        self, *, chain_id: int, genesis_timestamp: int, balances: Mapping[bytes, int], replacement_bump_percent: int
+        self,
+        *,
+        chain_id: int,
+        genesis_timestamp: int,
+        balances: Mapping[bytes, int],
+        replacement_bump_percent: int,
+        preinstalled: bool,
     ) -> None:
         class _Chain(MiningChain):
             vm_configuration = ((BlockNumber(0), PragueVM),)
@@ -150,7 +159,7 @@ class EvmChain:
                 "timestamp": genesis_timestamp,
                 "base_fee_per_gas": 10**6,
             },
-            _genesis_state(balances),
+            _genesis_state(balances, preinstalled=preinstalled),
         )
         self.db: Any = self._chain.chaindb.db
         genesis = self._chain.get_canonical_head()
@@ -384,14 +393,17 @@ class EvmChain:
         return [node for index, node in enumerate(nodes) if index == 0 or len(node) >= 32]
 
 
-def _genesis_state(balances: Mapping[bytes, int]) -> Any:
-    code = {
+def _genesis_state(balances: Mapping[bytes, int], *, preinstalled: bool) -> Any:
+    code: dict[bytes, bytes] = {
         HISTORY_STORAGE_ADDRESS: HISTORY_STORAGE_CONTRACT_CODE,
         BEACON_ROOTS_ADDRESS: BEACON_ROOTS_CONTRACT_CODE,
-        CREATE2_PROXY.raw: _proxy_code(),
-        HTLC_ADDRESS.raw: load_artifact("htlc").runtime_bytecode,
-        TEST_TOKEN_ADDRESS.raw: load_artifact("test_token").runtime_bytecode,
-    } | dict.fromkeys(OP_FEE_CONTRACTS, ZERO_ANSWER)
+    }
+    if preinstalled:
+        code |= dict.fromkeys(OP_FEE_CONTRACTS, ZERO_ANSWER) | {
+            CREATE2_PROXY.raw: _proxy_code(),
+            HTLC_ADDRESS.raw: load_artifact("htlc").runtime_bytecode,
+            TEST_TOKEN_ADDRESS.raw: load_artifact("test_token").runtime_bytecode,
+        }
     return {
         account: {
             "balance": balances.get(account, 0),
