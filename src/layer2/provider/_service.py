@@ -60,8 +60,8 @@ class ProviderChain(Protocol):
         """What the provider's account holds, in the token's base unit."""
         ...
 
-    async def check_gas(self, swaps: int) -> None:
-        """Raises ``InsufficientFunds`` unless the account can pay the worst exit of ``swaps`` swaps."""
+    async def check_gas(self, swaps: int) -> int:
+        """What the gas of one swap may cost; raises ``InsufficientFunds`` unless the account can pay that for ``swaps``."""
         ...
 
 

@@ -1,7 +1,7 @@
 """The swap engine.
 
-- decisions, pure: ``_submarine_client``, ``_submarine_provider``, ``_reverse_client``, ``_reverse_provider``, picked by ``_machine``;
-- what they are about: ``_states``, ``_observations``, ``_effects``, every deadline in ``_deadlines``;
+- decisions, pure: ``_submarine_client``, ``_submarine_provider``, ``_reverse_client``, ``_reverse_provider``;
+- what they are about: ``_states``, ``_observations``, ``_effects``, and ``_deadlines``;
 - what carries them out: ``_driver`` looks (``_look``), decides, persists, acts (``_act``), through the interfaces in ``_ports``;
 - the other side: ``_wire``, ``_provider_client``, and ``_checks`` of all that it says.
 """
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
         SettleInvoice,
     )
     from layer2.swaps._engine import EngineStore, SwapEngine
+    from layer2.swaps._evm_account import EvmAccount
+    from layer2.swaps._evm_chain import EvmSwapChain
     from layer2.swaps._machine import decide, first_state
     from layer2.swaps._observations import (
         CancelRequested,
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from layer2.swaps._ports import Counterparty, NoCounterparty, StoredEffect, StoredSwap, SwapChain, SwapStore
     from layer2.swaps._preimage import FORBIDDEN_HASHES, PreimageSource
     from layer2.swaps._provider_client import HttpProvider, ProviderApi
+    from layer2.swaps._requests import Account, Place, Price, SwapRequests
     from layer2.swaps._states import (
         Abandoned,
         Agreed,
@@ -111,6 +114,8 @@ _HOMES = {
     "_driver": "HashTakenError",
     "_effects": "CancelInvoice Claim Decision Effect PayInvoice Refund RefundEarly SendLock SettleInvoice",
     "_engine": "EngineStore SwapEngine",
+    "_evm_account": "EvmAccount",
+    "_evm_chain": "EvmSwapChain",
     "_machine": "decide first_state",
     "_observations": (
         "CancelRequested ChainView EffectRefused HashTaken InvoiceStatus InvoiceView LockReading LockStatus Observation "
@@ -119,6 +124,7 @@ _HOMES = {
     "_ports": "Counterparty NoCounterparty StoredEffect StoredSwap SwapChain SwapStore",
     "_preimage": "FORBIDDEN_HASHES PreimageSource",
     "_provider_client": "HttpProvider ProviderApi",
+    "_requests": "Account Place Price SwapRequests",
     "_states": (
         "Abandoned Agreed AwaitingLock Cancelling Claiming Closed Deal Failed Invoiced Locked Locking NeedsAttention Offered "
         "Paid Paying Refunded Refunding Revealed Role Settled Settling State Watch"
@@ -134,6 +140,7 @@ __all__ = [
     "DEVNET_TIMING",
     "FORBIDDEN_HASHES",
     "Abandoned",
+    "Account",
     "Agreed",
     "AwaitingLock",
     "CancelInvoice",
@@ -149,6 +156,8 @@ __all__ = [
     "Effect",
     "EffectRefused",
     "EngineStore",
+    "EvmAccount",
+    "EvmSwapChain",
     "Expected",
     "Failed",
     "Fees",
@@ -175,7 +184,9 @@ __all__ = [
     "Paying",
     "PaymentStatus",
     "PaymentView",
+    "Place",
     "PreimageSource",
+    "Price",
     "Problem",
     "ProviderApi",
     "Refund",
@@ -198,6 +209,7 @@ __all__ = [
     "SubmarineRequest",
     "SwapChain",
     "SwapEngine",
+    "SwapRequests",
     "SwapResponse",
     "SwapStatus",
     "SwapStore",

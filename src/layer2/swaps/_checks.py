@@ -29,6 +29,7 @@ class Expected:
     """Refunder of a submarine lock, claimer of a reverse lock."""
     max_fee: int
     """In the token's base unit."""
+    max_fee_msat: int
     payment_hash: bytes
     invoice: str | None
     """Submarine: the invoice that is to be paid."""
@@ -112,11 +113,7 @@ def check_reverse_terms(signed: SignedTerms, want: Expected) -> Invoice:
     _require(
         terms.provider_fee <= want.max_fee, "fee", f"the fee {terms.provider_fee} is above the bound {want.max_fee}"
     )
-    _require(
-        fee_msat * want.token_amount <= (terms.provider_fee + 1) * want.invoice_msat,
-        "fee",
-        "the invoice asks for more than amount and fee",
-    )
+    _require(fee_msat <= want.max_fee_msat, "fee", f"it costs {fee_msat} msat, the bound is {want.max_fee_msat}")
     _require(want.now_s < invoice.expires_at, "expiry", "the invoice has expired")
     _require(
         invoice.expires_at <= terms.created_at + timing.invoice_expiry_s + timing.clock_skew_s,

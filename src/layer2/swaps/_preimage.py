@@ -31,6 +31,11 @@ class PreimageSource:
             raise SignerError("the signer gave a secret that cannot be a preimage")
         return secret
 
+    @staticmethod
+    def hash_of(preimage: bytes) -> bytes:
+        """The payment hash of a preimage."""
+        return sha256(preimage)
+
     async def preimage(self, lock: Lock, time_ms: int) -> bytes:
         """The preimage of a lock of ours.
 

@@ -1,0 +1,99 @@
+"""A running provider: its engine, inventory and service over a node, a chain and a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from layer2._clock import Clock
+from layer2.lightning import LightningNode
+from layer2.protocol import Signer
+from layer2.provider._inventory import Inventory
+from layer2.provider._service import ProviderPlace, ProviderService
+from layer2.provider._settings import ProviderSettings
+from layer2.storage import Store, SwapJournal
+from layer2.swaps import EvmAccount, EvmSwapChain, NoCounterparty, Role, StoredSwap, SwapEngine
+
+if TYPE_CHECKING:
+    from layer2.evm import EvmClient, FeeOracle, TxJournal, TxSender
+    from layer2.swaps import Deal
+
+__all__ = ["ProviderRuntime"]
+
+
+class ProviderRuntime:
+    """Owns the engine of one provider. What it is given stays its caller's to close."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        client: EvmClient,
+        sender: TxSender,
+        fees: FeeOracle,
+        transactions: TxJournal,
+        node: LightningNode,
+        signer: Signer,
+        place: ProviderPlace,
+        settings: ProviderSettings,
+        clock: Clock,
+        version: str,
+        max_gas_cost_wei: int,
+        poll_s: float,
+        on_change: Callable[[StoredSwap], None] = lambda _: None,
+        on_alarm: Callable[[Deal, str, str], None] = lambda *_: None,
+    ) -> None:
+        assert place.token.contract is not None
+        self.journal = SwapJournal(store, Role.PROVIDER)
+        self.inventory = Inventory()
+        self._on_change = on_change
+        chain = EvmSwapChain(
+            client=client, sender=sender, journal=transactions, clock=clock, block_time_s=place.timing.evm_block_s
+        )
+        account = EvmAccount(
+            client=client,
+            fees=fees,
+            address=signer.address,
+            token=place.token.contract,
+            max_gas_cost_wei=max_gas_cost_wei,
+        )
+        self.engine = SwapEngine(
+            store=self.journal,
+            chain=chain,
+            node=node,
+            counterparty=NoCounterparty(),
+            preimages=None,
+            clock=clock,
+            poll_s=poll_s,
+            on_change=self._changed,
+            on_alarm=on_alarm,
+        )
+        self.service = ProviderService(
+            engine=self.engine,
+            inventory=self.inventory,
+            chain=account,
+            node=node,
+            signer=signer,
+            place=place,
+            settings=settings,
+            clock=clock,
+            version=version,
+            hash_known=self.journal.hash_known,
+        )
+
+    def _changed(self, swap: StoredSwap) -> None:
+        self.inventory.changed(swap)
+        self._on_change(swap)
+
+    async def start(self) -> int:
+        """Count what is open, then drive it. Returns how many swaps that is."""
+        after: str | None = None
+        while page := await self.journal.unfinished(after=after, limit=200):
+            for swap_id in page:
+                self.inventory.changed(await self.journal.load(swap_id))
+            after = page[-1]
+        return await self.engine.start()
+
+    async def close(self) -> None:
+        """Stop driving; open swaps stay in the store. Idempotent."""
+        await self.engine.close()

@@ -1,0 +1,72 @@
+"""Our account on the EVM chain: what it holds, and whether it can pay for the exits of a swap."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from layer2.errors import FeeLimitExceeded, InsufficientFunds, UnexpectedReply
+from layer2.evm import CLAIM_GAS, LOCK_GAS, REFUND_GAS, encode_balance_of
+
+if TYPE_CHECKING:
+    from layer2.addresses import EvmAddress
+    from layer2.evm import EvmClient, FeeOracle
+
+__all__ = ["EvmAccount"]
+
+_SWAP_GAS: Final = LOCK_GAS + CLAIM_GAS + REFUND_GAS
+"""Gas for a lock and for both ways out of it."""
+_CONGESTION: Final = 2
+"""Factor on today's price for the time until the exit."""
+
+
+class EvmAccount:
+    """Implements what ``SwapRequests`` and the provider ask of an account."""
+
+    def __init__(
+        self, *, client: EvmClient, fees: FeeOracle, address: EvmAddress, token: EvmAddress, max_gas_cost_wei: int
+    ) -> None:
+        self._client = client
+        self._fees = fees
+        self._address = address
+        self._token = token
+        self._max_gas_cost_wei = max_gas_cost_wei
+
+    @property
+    def address(self) -> EvmAddress:
+        """Whose it is."""
+        return self._address
+
+    async def token_balance(self) -> int:
+        """In the token's base unit."""
+        answer = await self._client.call(self._token, encode_balance_of(self._address))
+        if len(answer) != 32:
+            raise UnexpectedReply(f"the token {self._token} does not tell balances", code="balanceOf")
+        return int.from_bytes(answer)
+
+    async def check_gas(self, swaps: int) -> int:
+        """The most that the gas of one swap may cost, in wei.
+
+        Raises:
+            FeeLimitExceeded: more than the configured bound.
+            InsufficientFunds: the account cannot pay it for ``swaps`` swaps at a time.
+        """
+        price = await self._fees.price()
+        one: int = _SWAP_GAS * price.max_fee_per_gas * _CONGESTION
+        if one > self._max_gas_cost_wei:
+            raise FeeLimitExceeded(
+                f"the gas of a swap may cost {one} wei now, above bob.max_gas_cost_wei = {self._max_gas_cost_wei}",
+                limit=self._max_gas_cost_wei,
+                needed=one,
+                hint="wait for a lower price of gas, or raise the bound",
+            )
+        balance = await self._client.balance(self._address)
+        if balance < one * swaps:
+            raise InsufficientFunds(
+                f"the account {self._address} holds {balance} wei, but the gas of {swaps} swap(s) may cost {one * swaps}",
+                coin="ETH",
+                needed=one * swaps,
+                available=balance,
+                account=str(self._address),
+                hint="send it some ETH on this chain",
+            )
+        return one

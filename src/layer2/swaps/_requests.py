@@ -1,0 +1,362 @@
+"""The client's way to a swap: what was asked for, the provider's price, signed terms, every check, and the deal.
+
+Nothing here moves money. It ends with a ``Deal`` that the engine stores and drives.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from layer2._clock import Clock
+from layer2.addresses import EvmAddress
+from layer2.assets import AssetForm, convert_amount
+from layer2.errors import AmountError, FeeLimitExceeded, InsufficientFunds, InvoiceError, SwapRefused
+from layer2.lightning import Invoice, LightningNode, decode_invoice
+from layer2.swaps._checks import Expected, check_reverse_terms, check_submarine_terms
+from layer2.swaps._deadlines import (
+    claim_room_s,
+    depth_wait_s,
+    min_invoice_life_s,
+    refund_margin_s,
+    submarine_timelock,
+)
+from layer2.swaps._preimage import FORBIDDEN_HASHES, PreimageSource
+from layer2.swaps._provider_client import ProviderApi
+from layer2.swaps._states import Deal, Role
+from layer2.terms import ChainTiming, DepthPolicy, SwapDirection
+
+if TYPE_CHECKING:
+    from layer2.swaps._wire import Info, Pair
+
+__all__ = ["Account", "Place", "Price", "SwapRequests"]
+
+MSAT: Final = 1000
+
+
+class Account(Protocol):
+    """What is asked of our account on the chain before anything is agreed."""
+
+    @property
+    def address(self) -> EvmAddress:
+        """Whose it is."""
+        ...
+
+    async def token_balance(self) -> int:
+        """In the token's base unit."""
+        ...
+
+    async def check_gas(self, swaps: int) -> int:
+        """The most that the gas of one swap may cost, in wei; raises ``InsufficientFunds`` if the account cannot pay it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where we swap."""
+
+    chain_id: int
+    contract: EvmAddress
+    token: AssetForm
+    timing: ChainTiming
+    lightning_network: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What a swap costs, from the provider's public figures."""
+
+    info: Info
+    pair: Pair
+    amount_sat: int
+    provider_fee_sat: int
+    routing_limit_sat: int
+    max_gas_wei: int
+    policy: DepthPolicy
+    seconds_expected: int
+    seconds_worst: int
+
+
+class SwapRequests:
+    """Asks one provider for swaps on behalf of one account."""
+
+    def __init__(
+        self,
+        *,
+        provider: ProviderApi,
+        account: Account,
+        node: LightningNode | None,
+        place: Place,
+        preimages: PreimageSource,
+        next_preimage_time: Callable[[], Awaitable[int]],
+        hash_known: Callable[[bytes], Awaitable[bool]],
+        depth_policy: Callable[[int], DepthPolicy],
+        clock: Clock,
+    ) -> None:
+        self._provider = provider
+        self._account = account
+        self._node = node
+        self.place = place
+        self._preimages = preimages
+        self._next_preimage_time = next_preimage_time
+        self._hash_known = hash_known
+        self._depth_policy = depth_policy
+        self._clock = clock
+
+    def _now_s(self) -> int:
+        return self._clock.now_ms() // 1000
+
+    def _to_token(self, sat: int) -> int:
+        return convert_amount(sat, self.place.token.asset.decimals, self.place.token.decimals)
+
+    def _to_sat(self, token: int) -> int:
+        return convert_amount(token, self.place.token.decimals, self.place.token.asset.decimals)
+
+    async def price(self, direction: SwapDirection, amount_sat: int, *, max_fee_sat: int, pays_itself: bool) -> Price:
+        """What the provider asks now. Refuses a provider of another place.
+
+        Raises:
+            SwapRefused: wrong place, or it accepts nothing now. AmountError: outside its limits. FeeLimitExceeded.
+        """
+        info = await self._provider.info()
+        place = self.place
+        if info.chain_id != place.chain_id or info.htlc_contract != place.contract:
+            raise SwapRefused(
+                f"the provider works on chain {info.chain_id} with contract {info.htlc_contract}, "
+                f"not on chain {place.chain_id} with {place.contract}",
+                rule="place",
+            )
+        if info.lightning_network != place.lightning_network:
+            raise SwapRefused(f"the provider's Lightning is {info.lightning_network}", rule="network")
+        if info.tokens.get(place.token.asset.name) != place.token.contract:
+            raise SwapRefused(f"the provider does not swap the token {place.token.contract}", rule="token")
+        if not info.accepting:
+            raise SwapRefused("the provider accepts no new swaps now", rule="accepting")
+        pair = info.submarine if direction is SwapDirection.SUBMARINE else info.reverse
+        if pair.timing != place.timing:
+            raise SwapRefused("the provider counts with other timing constants than this network's", rule="timing")
+        low, high = self._to_sat(pair.limits.minimal), self._to_sat(pair.limits.maximal)
+        if not low <= amount_sat <= high:
+            raise AmountError(
+                f"the provider swaps {low} to {high} satoshi at a time, not {amount_sat}",
+                field="amount",
+                hint="split the amount, or ask another provider",
+            )
+        return self._priced(info, pair, direction, amount_sat, max_fee_sat, pays_itself=pays_itself)
+
+    def _priced(
+        self, info: Info, pair: Pair, direction: SwapDirection, amount_sat: int, max_fee_sat: int, *, pays_itself: bool
+    ) -> Price:
+        fee_sat = -(-amount_sat * pair.fees.ppm // 1_000_000) + self._to_sat(pair.fees.base)
+        if fee_sat > max_fee_sat:
+            raise FeeLimitExceeded(
+                f"the provider asks {fee_sat} satoshi, above the bound of {max_fee_sat}",
+                limit=max_fee_sat,
+                needed=fee_sat,
+                hint="raise max_fee, or ask another provider",
+            )
+        timing = self.place.timing
+        submarine = direction is SwapDirection.SUBMARINE
+        if submarine:
+            token = self._to_token(amount_sat)
+            policy = next((p for bound, p in pair.depth_policies if token <= bound), pair.depth_policies[-1][1])
+            worst = submarine_timelock(timing, timing.lock_window_s + min_invoice_life_s(timing, policy))
+            worst += timing.evm_inclusion_s + timing.finality_s
+        else:
+            policy = self._depth_policy(amount_sat)
+            worst = timing.invoice_expiry_s + 2 * claim_room_s(timing, policy) + refund_margin_s(timing)
+        return Price(
+            info=info,
+            pair=pair,
+            amount_sat=amount_sat,
+            provider_fee_sat=fee_sat,
+            routing_limit_sat=0 if submarine or not pays_itself else max_fee_sat - fee_sat,
+            max_gas_wei=0,
+            policy=policy,
+            seconds_expected=2 * (depth_wait_s(timing, policy) + 2 * timing.evm_block_s) + 5,
+            seconds_worst=worst,
+        )
+
+    async def own_invoice(self, amount_sat: int, policy: DepthPolicy) -> str:
+        """An invoice of our own node that lives just long enough for a submarine swap."""
+        assert self._node is not None
+        timing = self.place.timing
+        record = await self._node.create_invoice(
+            amount_msat=amount_sat * MSAT,
+            memo="swap from BOB",
+            expiry_s=timing.lock_window_s
+            + min_invoice_life_s(timing, policy)
+            + timing.grace_s
+            + 2 * timing.clock_skew_s,
+        )
+        return record.text
+
+    def read_invoice(self, text: str, amount_sat: int | None) -> Invoice:
+        """Decode somebody's invoice and refuse what cannot be paid by a swap.
+
+        Raises:
+            InvoiceError: wrong network, expired, no amount; AmountError: another amount than asked.
+        """
+        invoice = decode_invoice(text)
+        if invoice.network != self.place.lightning_network:
+            raise InvoiceError(
+                f"the invoice is for {invoice.network}, not {self.place.lightning_network}", field="network"
+            )
+        if invoice.amount_msat is None:
+            raise InvoiceError("the invoice has no amount", field="amount", hint="ask the payee for one with an amount")
+        if invoice.expires_at <= self._now_s():
+            raise InvoiceError("the invoice has expired", field="expiry", hint="ask the payee for a new one")
+        needed = -(-invoice.amount_msat // MSAT)
+        if amount_sat is not None and needed != amount_sat:
+            raise AmountError(
+                f"the invoice asks for {invoice.amount_msat} msat, so amount must be {needed} satoshi, not {amount_sat}",
+                field="amount",
+            )
+        if invoice.payment_hash in FORBIDDEN_HASHES:
+            raise InvoiceError("the contract does not take the preimage of this invoice", field="payment_hash")
+        return invoice
+
+    async def submarine(self, invoice_text: str, price: Price, *, max_fee_sat: int, own_invoice: bool) -> Deal:
+        """Ask for an invoice to be paid; every field of the answer is checked.
+
+        Raises:
+            SwapRefused: by the provider, or by a check of ours; InsufficientFunds: token or gas.
+        """
+        from layer2.swaps._wire import SubmarineRequest
+
+        invoice = self.read_invoice(invoice_text, None)
+        await self._check_hash(invoice.payment_hash)
+        needed = self._to_token(price.amount_sat + price.provider_fee_sat)
+        held = await self._account.token_balance()
+        if held < needed:
+            raise InsufficientFunds(
+                f"the account {self._account.address} holds {held} of the token {self.place.token.contract}, "
+                f"but {needed} are needed",
+                coin=self.place.token.asset.name,
+                needed=needed,
+                available=held,
+                account=str(self._account.address),
+            )
+        max_gas_wei = await self._account.check_gas(1)
+        assert self.place.token.contract is not None
+        response = await self._provider.create_submarine(
+            SubmarineRequest(invoice=invoice.text, refund_address=self._account.address, pair_hash=price.pair.hash)
+        )
+        signed = response.signed_terms
+        assert invoice.amount_msat is not None
+        expected = self._expected(
+            self._account.address,
+            token_amount=self._to_token(price.amount_sat),
+            invoice_msat=invoice.amount_msat,
+            max_fee_sat=max_fee_sat,
+            payment_hash=invoice.payment_hash,
+            invoice=invoice.text,
+            policy=price.policy,
+        )
+        check_submarine_terms(signed, expected)
+        return Deal(
+            id=secrets.token_hex(16),
+            role=Role.CLIENT,
+            signed=signed,
+            invoice_expires_at=invoice.expires_at,
+            own_invoice=own_invoice,
+            max_gas_wei=max_gas_wei,
+        )
+
+    async def reverse(self, claimer: EvmAddress, price: Price, *, max_fee_sat: int, pays_itself: bool) -> Deal:
+        """Ask for a lock against the payment of a hold invoice; every field of the answer is checked.
+
+        Raises:
+            SwapRefused: by the provider, or by a check of ours; InsufficientFunds: gas, or nothing to pay with.
+        """
+        from layer2.swaps._wire import ReverseRequest
+
+        max_gas_wei = await self._account.check_gas(1)
+        if pays_itself:
+            await self._check_spendable(price)
+        time_ms = await self._next_preimage_time()
+        preimage = await self._preimages.preimage_for(self.place.chain_id, self.place.contract.raw, time_ms)
+        payment_hash = self._preimages.hash_of(preimage)
+        token_amount = self._to_token(price.amount_sat)
+        response = await self._provider.create_reverse(
+            ReverseRequest(
+                preimage_hash=payment_hash,
+                claim_address=claimer,
+                onchain_amount=token_amount,
+                depth_policy=price.policy,
+                pair_hash=price.pair.hash,
+            )
+        )
+        signed = response.signed_terms
+        expected = self._expected(
+            claimer,
+            token_amount=token_amount,
+            invoice_msat=price.amount_sat * MSAT,
+            max_fee_sat=max_fee_sat,
+            payment_hash=payment_hash,
+            invoice=None,
+            policy=price.policy,
+        )
+        invoice = check_reverse_terms(signed, expected)
+        return Deal(
+            id=secrets.token_hex(16),
+            role=Role.CLIENT,
+            signed=signed,
+            invoice_expires_at=invoice.expires_at,
+            pays_itself=pays_itself,
+            preimage_time_ms=time_ms,
+            routing_fee_limit_msat=max(0, max_fee_sat - price.provider_fee_sat) * MSAT,
+            max_gas_wei=max_gas_wei,
+        )
+
+    async def _check_spendable(self, price: Price) -> None:
+        assert self._node is not None
+        needed = (price.amount_sat + price.provider_fee_sat) * MSAT
+        spendable = (await self._node.info()).spendable_msat
+        if spendable < needed:
+            raise InsufficientFunds(
+                f"the node's channels can send {spendable} msat, but {needed} are needed",
+                coin="BTC",
+                needed=-(-needed // MSAT),
+                available=spendable // MSAT,
+            )
+
+    async def _check_hash(self, payment_hash: bytes) -> None:
+        if await self._hash_known(payment_hash):
+            raise SwapRefused(
+                "the payment hash of this invoice was used by an earlier transfer of this store",
+                rule="hash",
+                hint="ask the payee for a new invoice; to follow up the earlier transfer use its id or idempotency key",
+            )
+
+    def _expected(
+        self,
+        own_account: EvmAddress,
+        *,
+        token_amount: int,
+        invoice_msat: int,
+        max_fee_sat: int,
+        payment_hash: bytes,
+        invoice: str | None,
+        policy: DepthPolicy,
+    ) -> Expected:
+        place = self.place
+        assert place.token.contract is not None
+        return Expected(
+            chain_id=place.chain_id,
+            contract=place.contract,
+            token=place.token.contract,
+            token_amount=token_amount,
+            invoice_msat=invoice_msat,
+            own_account=own_account,
+            max_fee=self._to_token(max_fee_sat),
+            max_fee_msat=max_fee_sat * MSAT,
+            payment_hash=payment_hash,
+            invoice=invoice,
+            timing=place.timing,
+            min_depth=policy,
+            lightning_network=place.lightning_network,
+            now_s=self._now_s(),
+        )
