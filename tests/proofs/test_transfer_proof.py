@@ -1,12 +1,19 @@
 """A transfer proof: what makes it hold, and everything that makes it fail."""
 
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
 
 import pytest
 
-from layer2.errors import ProofError
-from layer2.proofs import CheckResult, TransferProof
-from layer2.terms import SwapDirection
+from layer2._crypto import public_key
+from layer2.addresses import EvmAddress
+from layer2.assets import BTC, ETH, AssetForm, AssetRegistry
+from layer2.errors import ProofError, ValidationError
+from layer2.evm._htlc import storage_slot
+from layer2.evm._htlc_events import LOCKUP_TOPIC, REFUND_TOPIC
+from layer2.proofs import CheckResult, Fee, Report, TransferExpectations, TransferProof
+from layer2.terms import DepthPolicy, SwapDirection
+from layer2.transactions import Depth
 
 
 @pytest.mark.parametrize("direction", list(SwapDirection))
@@ -30,3 +37,334 @@ def test_a_true_proof_passes_every_check(made, direction, without):
 def test_a_proof_with_neither_storage_nor_receipt_is_none(made):
     with pytest.raises(ProofError, match="storage proof or a receipt proof"):
         made.make_proof(storage=None, receipt=None)
+
+
+def only_failure(report, name, match):
+    """The check that failed, alone: no other may be what noticed."""
+    assert report.verdict() is False
+    assert not report.ok
+    assert [check.name for check in report.failed] == [name], report.failed
+    assert re.search(match, report[name].reason), report[name].reason
+    with pytest.raises(ProofError) as refused:
+        report.raise_if_failed()
+    assert refused.value.check == name
+
+
+def test_terms_signed_by_another_than_the_provider_fail(made):
+    terms = made.make_terms()
+    only_failure(
+        made.verify(made.make_proof(signed_terms=made.sign(terms, b"\x08" * 32))), "terms_signature", "provider"
+    )
+    signed = made.sign(terms)
+    broken = replace(signed, signature=signed.signature[:-1] + b"\x00")
+    only_failure(made.verify(made.make_proof(signed_terms=broken)), "terms_signature", "65 bytes")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"swap_id": "cd" * 16},
+        {"direction": SwapDirection.REVERSE},
+        {"lock_amount": 100_601},
+        {"lock_timelock": 1_800_100_001},
+        {"provider_fee": 599},
+        {"routing_fee_limit_msat": 1},
+        {"lock_by": 0},
+        {"created_at": 0},
+        {"invoice_amount_msat": 99_999_999},
+        {"depth_policy": DepthPolicy(depth=Depth.SAFE)},
+    ],
+)
+def test_terms_changed_after_they_were_signed_fail(made, change):
+    signed = made.sign(made.make_terms())
+    changed = made.make_terms(**change)
+    report = made.verify(made.make_proof(changed, signed_terms=replace(signed, terms=changed)))
+    assert "terms_signature" in {check.name for check in report.failed}
+
+
+def test_the_contract_must_be_in_the_callers_table(made):
+    proof = made.make_proof()
+    table = {made.CHAIN_ID: [made.USER]}
+    only_failure(made.verify(proof, contracts=table), "contract", "is no HTLC contract of chain 60808")
+    for unknown in (None, {}, {1: [made.CONTRACT]}):
+        report = made.verify(proof, contracts=unknown)
+        assert [check.name for check in report.unchecked] == ["contract"]
+        assert not report.ok
+        for ask in (report.verdict, report.raise_if_failed):
+            with pytest.raises(ProofError, match="contract could not be checked") as refused:
+                ask()
+            assert refused.value.check == "contract"
+
+
+def test_the_token_must_be_in_the_callers_registry(made):
+    proof = made.make_proof()
+    other = AssetRegistry(
+        [
+            AssetForm(asset=BTC, chain_id=made.CHAIN_ID, contract=made.USER, decimals=8),
+            AssetForm(asset=ETH, chain_id=1, contract=made.TOKEN, decimals=8),
+        ]
+    )
+    report = made.verify(proof, assets=other)
+    assert {check.name for check in report.failed} == {"token", "amounts"}
+    report = made.verify(proof, assets=None)
+    assert [check.name for check in report.unchecked] == ["token", "amounts"]
+
+
+def test_an_invoice_that_is_not_valid_fails(made):
+    text = made.make_invoice(100_000_000)
+    terms = made.make_terms(invoice=text[:-1] + ("q" if text[-1] != "q" else "p"))
+    report = made.verify(made.make_proof(terms))
+    assert {check.name for check in report.failed} == {"invoice", "payment_hash", "invoice_amount"}
+
+
+def test_an_invoice_on_another_hash_fails(made):
+    terms = made.make_terms(invoice=made.make_invoice(100_000_000, b"\x55" * 32))
+    only_failure(made.verify(made.make_proof(terms)), "payment_hash", "different hashes")
+
+
+@pytest.mark.parametrize("amount", [None, 99_999_000, 100_000_001])
+def test_an_invoice_with_another_amount_than_the_terms_fails(made, amount):
+    terms = made.make_terms(invoice=made.make_invoice(amount))
+    only_failure(made.verify(made.make_proof(terms)), "invoice_amount", "another amount")
+
+
+@pytest.mark.parametrize(
+    ("direction", "decimals", "lock_amount", "fee", "msat", "adds_up"),
+    [
+        ("submarine", 8, 100_600, 600, 100_000_000, True),
+        ("submarine", 8, 100_600, 600, 99_999_001, True),  # paid with 100,000: the rest is below a satoshi
+        ("submarine", 8, 100_600, 600, 99_999_000, False),
+        ("submarine", 8, 100_600, 600, 100_000_001, False),
+        ("submarine", 8, 100_600, 601, 100_000_000, False),
+        ("reverse", 8, 99_400, 600, 100_000_000, True),
+        ("reverse", 8, 99_400, 600, 100_000_999, True),
+        ("reverse", 8, 99_400, 600, 100_001_000, False),
+        ("reverse", 8, 99_400, 600, 99_999_999, False),
+        ("submarine", 18, 100_600 * 10**10, 600 * 10**10, 100_000_000, True),
+        ("submarine", 18, 100_600 * 10**10 - 1, 600 * 10**10, 100_000_000, False),
+        ("reverse", 18, 99_400 * 10**10 - 1, 600 * 10**10, 100_000_000, True),
+        ("submarine", 8, 600, 100_600, 100_000_000, False),
+    ],
+)
+def test_lock_fee_and_invoice_must_add_up(made, direction, decimals, lock_amount, fee, msat, adds_up):
+    terms = made.make_terms(
+        SwapDirection(direction),
+        lock_amount=lock_amount,
+        provider_fee=fee,
+        invoice=made.make_invoice(msat),
+        invoice_amount_msat=msat,
+    )
+    form = AssetForm(asset=BTC, chain_id=made.CHAIN_ID, contract=made.TOKEN, decimals=decimals)
+    report = made.verify(made.make_proof(terms), assets=AssetRegistry([form]))
+    if adds_up:
+        assert report.ok, report.failed
+    else:
+        only_failure(report, "amounts", "do not add up")
+
+
+def test_fees_must_not_contradict_the_terms(made):
+    wrong = (Fee(name="gas", coin="ETH", amount=1), Fee(name="provider", coin="BTC", amount=601))
+    only_failure(made.verify(made.make_proof(fees=wrong)), "fees", "not the one in the terms")
+    twice = (Fee(name="gas", coin="ETH", amount=1),) * 2
+    only_failure(made.verify(made.make_proof(fees=twice)), "fees", "listed twice")
+    assert made.verify(made.make_proof(fees=()))["fees"].result is CheckResult.SKIPPED
+
+
+def test_another_preimage_fails(made):
+    report = made.verify(made.make_proof(preimage=b"\x55" * 32))
+    assert {check.name for check in report.failed} == {"preimage", "lock_state", "claim_event"}
+
+
+def test_a_lock_claimed_with_a_preimage_of_another_hash_fails(made):
+    terms = made.make_terms()
+    other = b"\x55" * 32
+    chain = made.claimed_chain(terms, other)
+    storage = chain.storage_proof(storage_slot(terms.lock.lock_id), int.from_bytes(other))
+    proof = made.make_proof(terms, chain, storage=storage, preimage=other)
+    assert {check.name for check in made.verify(proof).failed} == {"preimage"}
+
+
+@pytest.mark.parametrize(("value", "phase"), [(0, "never"), (1, "locked"), (2, "refunded")])
+def test_a_lock_that_was_not_claimed_fails(made, value, phase):
+    terms = made.make_terms()
+    slot = storage_slot(terms.lock.lock_id)
+    chain = made.Chain({slot: value} if value else {}, ())
+    proof = made.make_proof(terms, chain, storage=chain.storage_proof(slot, value), receipt=None)
+    only_failure(made.verify(proof), "lock_state", f"not claimed: it is {phase}")
+
+
+def test_a_storage_proof_of_something_else_fails(made):
+    terms = made.make_terms()
+    slot, chain = storage_slot(terms.lock.lock_id), made.claimed_chain(terms)
+    true = made.make_proof(terms, chain)
+    value = true.storage.value
+    for storage, match in (
+        (replace(true.storage, chain_id=1), "another chain"),
+        (replace(true.storage, address=made.TOKEN), "another contract"),
+        (chain.storage_proof(bytes(32), 0), "another slot"),
+        (replace(true.storage, value=value + 1), "another value"),
+        (replace(true.storage, storage_proof=true.storage.storage_proof[:-1]), "proof ends after"),
+        (replace(true.storage, account_proof=()), "proof ends after"),
+    ):
+        only_failure(made.verify(made.make_proof(terms, chain, storage=storage)), "lock_state", match)
+    other = made.make_terms(swap_id="cd" * 16, lock_timelock=1_800_100_001)
+    elsewhere = made.claimed_chain(other).storage_proof(slot, 0)
+    only_failure(made.verify(made.make_proof(terms, chain, storage=elsewhere)), "lock_state", "never")
+
+
+def test_a_receipt_proof_of_something_else_fails(made):
+    terms = made.make_terms()
+    log = made.claim_log(terms)
+    lockup = replace(log, topics=(LOCKUP_TOPIC, *log.topics[1:], bytes(32)), data=bytes(128))
+    for logs, status, match in (
+        ((log,), 0, "the transaction failed"),
+        ((), 1, "no Claim event"),
+        ((replace(log, address=made.TOKEN.raw),), 1, "no Claim event"),
+        ((replace(log, topics=(REFUND_TOPIC, *log.topics[1:]), data=b""),), 1, "no Claim event"),
+        ((made.claim_log(made.make_terms(lock_timelock=1_800_100_001)),), 1, "no Claim event"),
+        ((made.claim_log(terms, b"\x55" * 32),), 1, "no Claim event"),
+        ((replace(log, data=b"\x55" * 32),), 1, "does not belong to its hash"),
+        ((replace(log, data=log.data * 2),), 1, "."),
+        ((replace(log, topics=log.topics[:2]),), 1, "none of the HTLC contract's events"),
+        ((lockup,), 1, "Lockup event"),
+    ):
+        chain = made.Chain({}, logs, status=status)
+        proof = made.make_proof(terms, receipt=chain.receipt_proof())
+        only_failure(made.verify(proof), "claim_event", match)
+    true = made.make_proof(terms).receipt
+    for receipt, match in (
+        (replace(true, chain_id=1), "another chain"),
+        (replace(true, index=127), "hash|path"),
+        (replace(true, proof=(*true.proof, b"\x80")), "after the end"),
+    ):
+        only_failure(made.verify(made.make_proof(terms, receipt=receipt)), "claim_event", match)
+
+
+def test_the_event_may_stand_among_others(made):
+    terms = made.make_terms()
+    other = made.claim_log(made.make_terms(lock_timelock=1_800_100_001))
+    chain = made.Chain({}, (other, made.claim_log(terms), other))
+    assert made.verify(made.make_proof(terms, storage=None, receipt=chain.receipt_proof())).ok
+
+
+def test_blocks_must_be_trusted(made):
+    proof = made.make_proof()
+    for trusted in ([], (), {}, set()):
+        report = made.verify(proof, trusted_blocks=trusted, min_depth=None)
+        assert [check.name for check in report.unchecked] == ["lock_state_block", "claim_event_block"]
+    report = made.verify(proof, trusted_blocks=[b"\x11" * 32], min_depth=None)
+    assert [check.name for check in report.failed] == ["lock_state_block", "claim_event_block"]
+    assert "block 77" in report["lock_state_block"].reason
+    terms = proof.terms
+    elsewhere = made.Chain({bytes(32): 7}, (made.claim_log(terms),))
+    two = made.make_proof(terms, receipt=elsewhere.receipt_proof())
+    assert made.verify(two).ok
+    one_trusted = {two.storage.block_hash: Depth.SAFE}
+    only_failure(made.verify(two, trusted_blocks=one_trusted, min_depth=None), "claim_event_block", "not among the 1")
+
+
+@pytest.mark.parametrize("blocks", [b"\x11" * 32, [b"\x11" * 31], ["11" * 32], [None]])
+def test_trusted_blocks_that_are_no_hashes_are_the_callers_mistake(made, blocks):
+    with pytest.raises(ValidationError) as refused:
+        made.verify(made.make_proof(), trusted_blocks=blocks)
+    assert refused.value.field == "trusted_blocks"
+
+
+def test_the_depth_is_the_one_at_which_the_caller_knows_the_block(made):
+    proof = made.make_proof(depth=Depth.FINALIZED)
+    block = proof.storage.block_hash
+    only_failure(
+        made.verify(proof, trusted_blocks={block: Depth.INCLUDED}, min_depth=Depth.SAFE),
+        "depth",
+        "only INCLUDED, not SAFE",
+    )
+    assert made.verify(proof, trusted_blocks={block: Depth.SAFE}, min_depth=Depth.SAFE).ok
+    report = made.verify(proof, trusted_blocks=[block], min_depth=Depth.SAFE)
+    assert [check.name for check in report.unchecked] == ["depth"]
+    assert made.verify(proof, trusted_blocks=[block], min_depth=None)["depth"].result is CheckResult.SKIPPED
+
+
+def test_expected_terms_must_be_the_terms(made):
+    proof = made.make_proof()
+    assert made.verify(proof, expected=made.make_terms()).ok
+    other = made.make_terms(lock_by=1, swap_id="cd" * 16)
+    only_failure(made.verify(proof, expected=other), "expected", "than expected: swap_id, lock_by")
+
+
+def test_expectations_are_compared_one_by_one(made):
+    proof = made.make_proof()
+    lock = proof.terms.lock
+    true = {
+        "swap_id": "ab" * 16,
+        "direction": SwapDirection.SUBMARINE,
+        "chain_id": made.CHAIN_ID,
+        "token": made.TOKEN,
+        "lock_amount": 100_600,
+        "invoice_amount_msat": 100_000_000,
+        "invoice": proof.terms.invoice,
+        "payment_hash": lock.preimage_hash,
+        "payee": public_key(made.PAYEE_KEY),
+        "network": "regtest",
+        "provider": lock.claimer,
+        "claimer": lock.claimer,
+        "refunder": made.USER,
+    }
+    assert set(true) == {item.name for item in fields(TransferExpectations)}
+    assert made.verify(proof, expected=TransferExpectations(**true)).ok
+    wrong = {
+        name: SwapDirection.REVERSE if name == "direction" else value + 1 if isinstance(value, int)
+        else made.TOKEN if name == "refunder" else made.USER if isinstance(value, EvmAddress) else value[:-1]
+        for name, value in true.items()
+    }  # fmt: skip
+    for name, value in wrong.items():
+        report = made.verify(proof, expected=TransferExpectations(**{name: value}))
+        only_failure(report, "expected", f"than expected: {name}$")
+    nothing = made.verify(proof, expected=TransferExpectations())
+    assert nothing["expected"].result is CheckResult.SKIPPED
+
+
+def test_a_report_says_what_it_rests_on_and_what_is_not_proved(made):
+    report = made.verify(made.make_proof())
+    text = " ".join(report.trusted)
+    assert "is a block of chain 60808" in text
+    assert str(made.CONTRACT) in text
+    assert str(made.TOKEN) in text
+    assert "collusion" in " ".join(report.notes)
+    assert "who paid" in " ".join(report.notes)
+    assert "depth INCLUDED" in report.notes[-1]
+    assert Report.from_json(report.to_json()) == report
+    with pytest.raises(TypeError, match="neither true nor false"):
+        bool(report)
+    with pytest.raises(KeyError):
+        report["no such check"]
+    bare = made.verify(made.make_proof(), contracts=None, assets=None, trusted_blocks=[])
+    assert bare.trusted == ("secp256k1, SHA-256 and Keccak-256",)
+
+
+def test_no_secret_shows_in_a_repr(made):
+    proof = made.make_proof()
+    for value in (proof, proof.lightning, proof.storage, proof.receipt, made.verify(proof)):
+        for secret in (
+            made.PREIMAGE.hex(),
+            repr(made.PREIMAGE)[2:-1],
+            str(int.from_bytes(made.PREIMAGE)),
+            proof.terms.invoice,
+        ):
+            assert secret not in repr(value)
+
+
+def test_the_lightning_leg_is_a_proof_of_its_own(made):
+    leg = made.make_proof().lightning
+    invoice = leg.verify()
+    assert invoice.payee == public_key(made.PAYEE_KEY)
+    assert invoice.payment_hash == leg.payment_hash
+    assert type(leg).from_json(leg.to_json()) == leg
+    with pytest.raises(ProofError, match="not that of the invoice") as refused:
+        replace(leg, preimage=b"\x55" * 32).verify()
+    assert refused.value.check == "preimage"
+    with pytest.raises(ProofError, match="the invoice is not valid") as refused:
+        replace(leg, invoice="lnbc1").verify()
+    assert refused.value.check == "invoice"
+    for change in ({"invoice": b"lnbc"}, {"preimage": b""}, {"preimage": "00" * 32}):
+        with pytest.raises(ProofError):
+            replace(leg, **change)

@@ -140,6 +140,7 @@ class EvmReceiptProof(ProofValue):
     kind: Literal["evm_receipt"] = "evm_receipt"
 
     def __post_init__(self) -> None:
+        self._require_own_envelope()
         require_int(self.chain_id, "chain_id", 1, 2**64)
         require_int(self.index, "index", 0, 2**32)
         require_bytes(self.header, "header")
@@ -193,6 +194,7 @@ class EvmStorageProof(ProofValue):
     kind: Literal["evm_storage"] = "evm_storage"
 
     def __post_init__(self) -> None:
+        self._require_own_envelope()
         require_int(self.chain_id, "chain_id", 1, 2**64)
         require_bytes(self.header, "header")
         require(isinstance(self.address, EvmAddress), "address is not an EvmAddress", field="address")

@@ -42,6 +42,7 @@ class ProofValue(Value):
         """
         given = load_object(text)
         cls._check_envelope(given)
+        cls._check_given(given)
         try:
             value = super().from_json(text)
         except ValidationError as error:
@@ -50,6 +51,14 @@ class ProofValue(Value):
         if _canonical(json.loads(value.to_json())) != _canonical(given):
             raise ProofError(f"{cls.__name__}: a value is spelled otherwise than to_json writes it", check="format")
         return value
+
+    @classmethod
+    def _check_given(cls, given: dict[str, Any]) -> None:
+        """Refuse what can be seen to be wrong before the fields are read one by one."""
+
+    def _require_own_envelope(self) -> None:
+        """Refuse to be built with another kind or version than the class has."""
+        self._check_envelope({name: getattr(self, name) for name in ("kind", "version")})
 
     @classmethod
     def _check_envelope(cls, given: dict[str, Any]) -> None:

@@ -30,6 +30,7 @@ class LightningPaymentProof(ProofValue):
     kind: Literal["lightning_payment"] = "lightning_payment"
 
     def __post_init__(self) -> None:
+        self._require_own_envelope()
         require(isinstance(self.invoice, str), "invoice is not text", field="invoice")
         require_bytes(self.preimage, "preimage", 32)
 

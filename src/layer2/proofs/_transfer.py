@@ -54,8 +54,17 @@ class TransferProof(ProofValue):
     """SHA-256 of the JSON of all other fields."""
 
     def __post_init__(self) -> None:
+        self._require_own_envelope()
         require_bytes(self.preimage, "preimage", 32)
         require_bytes(self.checksum, "checksum")
+        for name, types in (
+            ("signed_terms", SignedTerms),
+            ("storage", EvmStorageProof | None),
+            ("receipt", EvmReceiptProof | None),
+            ("fees", tuple),
+            ("depth", Depth),
+        ):
+            require(isinstance(getattr(self, name), types), f"{name} is of the wrong type", field=name)
         require(
             self.storage is not None or self.receipt is not None,
             "a transfer proof holds a storage proof or a receipt proof of the claimed lock",
@@ -79,14 +88,13 @@ class TransferProof(ProofValue):
         return plain
 
     @classmethod
-    def _check_envelope(cls, given: dict[str, Any]) -> None:
-        super(TransferProof, cls)._check_envelope(given)
-        if given.get("checksum") != checksum_of(given).hex():
-            raise ProofError(
-                "the checksum is not that of the other fields: the proof was damaged or edited",
-                field="checksum",
-                check="checksum",
-            )
+    def _check_given(cls, given: dict[str, Any]) -> None:
+        require(
+            given.get("checksum") == checksum_of(given).hex(),
+            "the checksum is not that of the other fields: the proof was damaged or edited",
+            field="checksum",
+            check="checksum",
+        )
 
     def __repr__(self) -> str:
         return f"TransferProof({self.terms.direction.value}, swap_id={self.terms.swap_id}, depth={self.depth.name})"

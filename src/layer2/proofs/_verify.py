@@ -15,6 +15,7 @@ from layer2.evm._htlc_events import ClaimEvent, decode_htlc_event
 from layer2.lightning import Invoice, decode_invoice
 from layer2.proofs._evm import EvmReceiptProof, EvmStorageProof
 from layer2.proofs._format import require
+from layer2.proofs._headers import BlockHeader
 from layer2.proofs._receipts import Log
 from layer2.proofs._report import Check, CheckResult, Report
 from layer2.proofs._transfer import TransferExpectations, TransferProof
@@ -248,7 +249,7 @@ def _block(part: EvmStorageProof | EvmReceiptProof | None, anchors: _Anchors) ->
         raise _Skipped("the proof has no such part")
     if not anchors.blocks:
         raise _Unchecked("no trusted block was given")
-    header = part.evaluate().header
+    header = BlockHeader.decode(part.header)
     require(
         header.hash in anchors.blocks,
         f"block {header.number} (0x{header.hash.hex()}) is not among the {len(anchors.blocks)} trusted blocks",
