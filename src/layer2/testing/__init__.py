@@ -1,0 +1,54 @@
+"""For people who test: a mock of a layer, a virtual clock, conformance suites, a search for leaked secrets.
+
+The pytest plugin is ``layer2.testing.pytest``. Importing this package loads nothing else until a name is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unittest.mock import ANY
+
+    from layer2.testing._canary import Canaries
+    from layer2.testing._mock import Expectation, MockCall, MockFailure, MockLayer2Protocol
+    from layer2.testing._protocol_conformance import ConformanceSubject, Layer2ProtocolConformance
+    from layer2.testing._virtual_clock import VirtualClock
+
+__all__ = [
+    "ANY",
+    "Canaries",
+    "ConformanceSubject",
+    "Expectation",
+    "Layer2ProtocolConformance",
+    "MockCall",
+    "MockFailure",
+    "MockLayer2Protocol",
+    "VirtualClock",
+]
+
+_HOME = {
+    "ANY": "unittest.mock",
+    "Canaries": "layer2.testing._canary",
+    "ConformanceSubject": "layer2.testing._protocol_conformance",
+    "Expectation": "layer2.testing._mock",
+    "Layer2ProtocolConformance": "layer2.testing._protocol_conformance",
+    "MockCall": "layer2.testing._mock",
+    "MockFailure": "layer2.testing._mock",
+    "MockLayer2Protocol": "layer2.testing._mock",
+    "VirtualClock": "layer2.testing._virtual_clock",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
