@@ -82,6 +82,7 @@ class Chain:
     """One block of a chain that is made up: a state trie with the HTLC contract in it, and receipts."""
 
     def __init__(self, slots: dict[bytes, int], logs: tuple[Log, ...], *, status: int = 1) -> None:
+        self.slots = slots
         neighbours = {keccak256(bytes([n]) * 32): encode(n + 1) for n in range(40)}
         self.storage = Trie(neighbours | {keccak256(slot): encode(value) for slot, value in slots.items()})
         self.contract = Account(1, 0, self.storage.root, keccak256(b"code"))

@@ -304,6 +304,8 @@ def test_a_storage_proof_of_the_wrong_types_cannot_be_made(made, change, field):
         ({"index": 2**32}, "index"),
         ({"header": None}, "header"),
         ({"proof": [b""]}, "proof"),
+        ({"version": 2}, "version"),
+        ({"kind": "evm_storage"}, "kind"),
     ],
 )
 def test_a_receipt_proof_of_the_wrong_types_cannot_be_made(made, change, field):

@@ -194,6 +194,7 @@ def test_every_field_of_the_wrong_type_is_refused(proof):
 def test_a_proof_of_wrong_types_cannot_be_made_in_python(made):
     for change in (
         {"signed_terms": None},
+        {"signed_terms": replace(made.sign(made.make_terms()), signature=7)},
         {"preimage": "00" * 32},
         {"preimage": b"short"},
         {"storage": "storage"},
