@@ -9,11 +9,14 @@ if TYPE_CHECKING:
     from layer2.lightning._bolt11 import decode_invoice
     from layer2.lightning._bolt11_encode import UnsignedInvoice, encode_invoice, sign_invoice
     from layer2.lightning._invoice import FallbackAddress, Feature, Invoice, RouteHop
+    from layer2.lightning._journal import MemoryJournal, OperationJournal
     from layer2.lightning._lnd import HtlcResolution, LndNode
+    from layer2.lightning._lnurl_pay import LnurlClient
     from layer2.lightning._lnurl_text import decode_lnurl
     from layer2.lightning._memory import MemoryNode
     from layer2.lightning._memory_network import MemoryLightning
     from layer2.lightning._memory_route import ChannelPolicy
+    from layer2.lightning._network import LightningNetwork
     from layer2.lightning._node import (
         HeldHtlc,
         InvoiceRecord,
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
         PaymentRecord,
         PaymentState,
     )
+    from layer2.lightning._payment_rules import PaymentLimits
 
 __all__ = [
     "ChannelPolicy",
@@ -33,11 +37,16 @@ __all__ = [
     "Invoice",
     "InvoiceRecord",
     "InvoiceState",
+    "LightningNetwork",
     "LightningNode",
     "LndNode",
+    "LnurlClient",
+    "MemoryJournal",
     "MemoryLightning",
     "MemoryNode",
     "NodeInfo",
+    "OperationJournal",
+    "PaymentLimits",
     "PaymentRecord",
     "PaymentState",
     "RouteHop",
@@ -57,11 +66,16 @@ _HOME = {
     "Invoice": "_invoice",
     "InvoiceRecord": "_node",
     "InvoiceState": "_node",
+    "LightningNetwork": "_network",
     "LightningNode": "_node",
     "LndNode": "_lnd",
+    "LnurlClient": "_lnurl_pay",
+    "MemoryJournal": "_journal",
     "MemoryLightning": "_memory_network",
     "MemoryNode": "_memory",
     "NodeInfo": "_node",
+    "OperationJournal": "_journal",
+    "PaymentLimits": "_payment_rules",
     "PaymentRecord": "_node",
     "PaymentState": "_node",
     "RouteHop": "_invoice",

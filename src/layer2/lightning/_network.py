@@ -1,0 +1,304 @@
+"""The Lightning layer: what a user does with a node, behind the interface that all layers share."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from layer2._clock import Clock
+from layer2._crypto import sha256
+from layer2._operations import Operations
+from layer2.addresses import Address, InvoiceText, LightningAddress, LnurlPay, NodeId, parse_address
+from layer2.assets import AssetId, check_amount
+from layer2.errors import AddressError, AmountError, Expired, InvoiceError, NotFound, ProofError, ValidationError
+from layer2.lightning._bolt11 import decode_invoice
+from layer2.lightning._invoice import Invoice
+from layer2.lightning._journal import MemoryJournal, OperationJournal
+from layer2.lightning._lnurl_pay import LnurlClient
+from layer2.lightning._network_base import FIRST_POLL_S, LONGEST_POLL_S, NodeLayer
+from layer2.lightning._node import LightningNode, PaymentRecord, PaymentState
+from layer2.lightning._payment_rules import (
+    LAYER,
+    PaymentLimits,
+    check_asset,
+    check_payable,
+    failure_of,
+    limits_of,
+    payment_msat,
+    status_of,
+    tx_id_of,
+)
+from layer2.protocol import DEFAULT, Timeout
+from layer2.transactions import Depth, LightningPayment, Outcome, Transaction, TxId, TxStatus
+
+if TYPE_CHECKING:
+    from layer2.proofs import Proof
+
+__all__ = ["LightningNetwork"]
+
+
+class LightningNetwork(NodeLayer):
+    """Pays and gets paid over Lightning through one node.
+
+    A transaction is the payment of an invoice; its id is the payment hash. Times are Unix seconds, amounts msat where the name
+    says so, else satoshi.
+
+    Args:
+        node: the node; closed with this object if ``owns_node``.
+        network: the Bitcoin network that the node must be on; None: whichever it is on.
+        limits: for payments that name none of their own.
+        journal: keeps idempotency keys; the default one lasts as long as the process.
+        operations: slots and time limits; the default is one of its own, opened by ``initialize_async``.
+        lnurl: fetches invoices for Lightning addresses and LNURL-pay links.
+    """
+
+    def __init__(
+        self,
+        node: LightningNode,
+        *,
+        network: str | None = None,
+        limits: PaymentLimits | None = None,
+        journal: OperationJournal | None = None,
+        operations: Operations | None = None,
+        lnurl: LnurlClient | None = None,
+        clock: Clock | None = None,
+        owns_node: bool = True,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        super().__init__(node, network=network, operations=operations, clock=clock, owns_node=owns_node)
+        self._limits = limits or PaymentLimits()
+        self._journal: OperationJournal = journal or MemoryJournal()
+        self._lnurl = lnurl or LnurlClient()
+        self._random_bytes = random_bytes
+
+    async def submit_transaction_async(
+        self, transaction: Transaction, *, timeout: Timeout = DEFAULT, cancel: asyncio.Event | None = None
+    ) -> TxStatus:
+        """Pay an invoice and wait for the outcome. A payment that failed for certain is a status, not an error.
+
+        Raises:
+            InvoiceError, Expired: the invoice cannot be paid by this node now; nothing was sent.
+            IdempotencyConflict: the key was used with other arguments.
+            AsyncTimeout, TaskCancelled, UnknownOutcome: with the id under which the payment can be followed up.
+        """
+        what = "paying an invoice"
+        self._ready(what)
+        if not isinstance(transaction, LightningPayment):
+            raise ValidationError(f"Lightning takes a LightningPayment, not {type(transaction).__name__}")
+        invoice = decode_invoice(transaction.invoice)
+        tx_id = tx_id_of(invoice.payment_hash)
+
+        async def operation() -> PaymentRecord:
+            attached = False
+            if transaction.idempotency_key is not None:
+                decision = json.dumps({"invoice": invoice.text})
+                digest = _digest(
+                    "pay",
+                    invoice.text,
+                    transaction.amount_msat,
+                    transaction.fee_limit_msat,
+                    transaction.cltv_limit,
+                    transaction.time_limit_s,
+                )
+                attached = await self._journal.begin(transaction.idempotency_key, digest) is not None
+                await self._journal.finish(transaction.idempotency_key, decision)
+            return await self._pay(invoice, transaction, attached=attached)
+
+        record = await self._operations.run(operation, timeout=timeout, cancel=cancel, what=what, tx_id=tx_id)
+        return status_of(record)
+
+    async def _pay(self, invoice: Invoice, payment: LightningPayment, *, attached: bool) -> PaymentRecord:
+        """Pay, or go on with the payment that is there. ``attached``: begun before under the same key, so never begun anew."""
+        info = self._ready("paying")
+        if attached:
+            known = await self._node.lookup_payment(invoice.payment_hash)
+            if known.state in (PaymentState.SUCCEEDED, PaymentState.FAILED):
+                return known
+        try:
+            amount = check_payable(invoice, payment.amount_msat, info, self._clock.now_ms() // 1000, self._limits)
+        except (InvoiceError, Expired, AmountError):
+            known = await self._node.lookup_payment(invoice.payment_hash)
+            if known.state is PaymentState.NONE:
+                raise
+            if known.state is not PaymentState.IN_FLIGHT:
+                return known
+            amount = known.amount_msat
+        return await self._node.pay(
+            invoice.text,
+            amount_msat=None if invoice.amount_msat is not None else amount,
+            **limits_of(payment, amount, self._limits),
+        )
+
+    async def transfer_asset_async(
+        self,
+        asset_id: AssetId,
+        amount: int,
+        recipient: Address | str,
+        *,
+        idempotency_key: str | None = None,
+        timeout: Timeout = DEFAULT,
+        cancel: asyncio.Event | None = None,
+    ) -> TxId:
+        """Pay ``amount`` satoshi to an invoice, a Lightning address, an LNURL-pay link or a node id (keysend).
+
+        An invoice of n msat is paid with ``amount == ceil(n / 1000)``.
+
+        Raises:
+            AssetError, AmountError, AddressError, InvoiceError, Expired: refused; nothing was sent.
+            NoRoute, InsufficientFunds, PaymentFailed: it failed for certain.
+            AsyncTimeout, TaskCancelled, UnknownOutcome: with the id, once there is one.
+        """
+        what = "paying over Lightning"
+        self._ready(what)
+        check_asset(asset_id)
+        check_amount(amount)
+        address = parse_address(recipient) if isinstance(recipient, str) else recipient
+        if not isinstance(address, InvoiceText | LightningAddress | LnurlPay | NodeId):
+            raise AddressError("this address is not one of Lightning", field="recipient")
+        begun: list[TxId] = []
+
+        async def operation() -> PaymentRecord:
+            return await self._transfer(address, amount, idempotency_key, begun)
+
+        record = await self._operations.run(
+            operation, timeout=timeout, cancel=cancel, what=what, tx_id=lambda: begun[0] if begun else None
+        )
+        status = status_of(record)
+        if status.outcome is not Outcome.SUCCEEDED:
+            raise failure_of(status)
+        return status.tx_id
+
+    async def _transfer(
+        self,
+        address: InvoiceText | LightningAddress | LnurlPay | NodeId,
+        amount: int,
+        key: str | None,
+        begun: list[TxId],
+    ) -> PaymentRecord:
+        decision: str | None = None
+        if key is not None:
+            decision = await self._journal.begin(key, _digest("transfer", "BTC", amount, address.kind, str(address)))
+        attached = decision is not None
+        if decision is None:
+            decision = await self._decide(address, amount)
+            if key is not None:
+                decision = await self._journal.finish(key, decision)
+        plan = json.loads(decision)
+        if isinstance(address, NodeId):
+            return await self._keysend(
+                address, amount * 1000, bytes.fromhex(plan["preimage"]), begun, attached=attached
+            )
+        invoice = decode_invoice(plan["invoice"])
+        amount_msat = payment_msat(invoice, amount)
+        begun.append(tx_id_of(invoice.payment_hash))
+        payment = LightningPayment(
+            invoice=invoice.text, amount_msat=amount_msat if invoice.amount_msat is None else None
+        )
+        return await self._pay(invoice, payment, attached=attached)
+
+    async def _decide(self, address: InvoiceText | LightningAddress | LnurlPay | NodeId, amount: int) -> str:
+        """What will be sent, as the journal keeps it: after this, asking again can only send the same."""
+        match address:
+            case NodeId():
+                return json.dumps({"preimage": self._random_bytes(32).hex()})
+            case InvoiceText():
+                payment_msat(decode_invoice(address.text), amount)
+                return json.dumps({"invoice": address.text})
+            case LightningAddress() | LnurlPay():
+                invoice = await self._lnurl.fetch_invoice(address, amount * 1000)
+                return json.dumps({"invoice": invoice.text})
+
+    async def _keysend(
+        self, node_id: NodeId, amount_msat: int, preimage: bytes, begun: list[TxId], *, attached: bool
+    ) -> PaymentRecord:
+        payment_hash = sha256(preimage)
+        begun.append(tx_id_of(payment_hash))
+        if attached:
+            known = await self._node.lookup_payment(payment_hash)
+            if known.state in (PaymentState.SUCCEEDED, PaymentState.FAILED):
+                return known
+        return await self._node.keysend(
+            node_id.raw,
+            amount_msat,
+            preimage=preimage,
+            fee_limit_msat=self._limits.fee_limit_msat(amount_msat),
+            cltv_limit=self._limits.cltv_limit,
+            time_limit_s=self._limits.time_limit_s,
+        )
+
+    async def get_transaction_status_async(
+        self, tx_id: TxId | str, *, timeout: Timeout = DEFAULT, cancel: asyncio.Event | None = None
+    ) -> TxStatus:
+        """What the node's record of a payment says now, after any restart. Without a record the outcome is UNKNOWN."""
+        payment_hash = _payment_hash(tx_id)
+        record = await self._read(
+            "reading a payment's status", lambda: self._node.lookup_payment(payment_hash), timeout, cancel
+        )
+        return status_of(record)
+
+    async def wait_for_transaction_async(
+        self,
+        tx_id: TxId | str,
+        depth: Depth | None = None,
+        *,
+        timeout: Timeout = None,
+        cancel: asyncio.Event | None = None,
+    ) -> TxStatus:
+        """Wait until a payment is in flight (``Depth.PENDING``) or has its outcome (anything deeper).
+
+        Raises:
+            NotFound: the node has no record of it.
+        """
+        self._ready("waiting for a payment")
+        wanted = Depth.INCLUDED if depth is None else depth
+
+        async def wait() -> TxStatus:
+            pause_s = FIRST_POLL_S
+            while True:
+                status = await self.get_transaction_status_async(tx_id)
+                if status.outcome is Outcome.UNKNOWN:
+                    raise NotFound(f"the node has no record of payment {status.tx_id}")
+                if status.at_least(wanted):
+                    return status
+                await self._clock.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_POLL_S)
+
+        return await self._operations.run(
+            wait, timeout=timeout, cancel=cancel, what="waiting for a payment", slot=False, moves_money=False
+        )
+
+    async def verify_proof_async(
+        self,
+        proof: Proof,
+        *,
+        timeout: Timeout = DEFAULT,  # noqa: ARG002 (nothing is waited for)
+        cancel: asyncio.Event | None = None,  # noqa: ARG002
+    ) -> bool:
+        """Whether a Lightning payment proof holds, for an invoice of this node's network. Nothing is asked of the node.
+
+        Raises:
+            ProofError: it is a proof of another kind, which this layer cannot check.
+        """
+        from layer2.proofs import LightningPaymentProof
+
+        info = self._ready("verifying a proof")
+        if not isinstance(proof, LightningPaymentProof):
+            raise ProofError("Lightning verifies Lightning payment proofs only", check="kind")
+        try:
+            return proof.verify().network == info.network
+        except ProofError:
+            return False
+
+
+def _digest(*arguments: str | int | None) -> bytes:
+    return sha256(json.dumps(arguments).encode())
+
+
+def _payment_hash(tx_id: TxId | str) -> bytes:
+    parsed = TxId.parse(tx_id, layer=LAYER) if isinstance(tx_id, str) else tx_id
+    if parsed.layer != LAYER:
+        raise ValidationError(f"{parsed} is not the id of a Lightning payment", field="tx_id")
+    return parsed.hash
