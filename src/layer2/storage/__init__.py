@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from layer2.storage import _api as swaps
     from layer2.storage._journal import SwapJournal
+    from layer2.storage._operations import SqlOperationJournal
     from layer2.storage._rows import (
         EffectStatus,
         HashTaken,
@@ -30,6 +31,7 @@ __all__ = [
     "HashTaken",
     "Inserted",
     "NewSwap",
+    "SqlOperationJournal",
     "SqlTxJournal",
     "StaleVersion",
     "Store",
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "SqlOperationJournal": "_operations",
     "SqlTxJournal": "_transactions",
     "Store": "_runner",
     "StoreInfo": "_session",

@@ -24,7 +24,18 @@ from sqlalchemy import (
     true,
 )
 
-__all__ = ["evm_tx", "evm_variant", "meta", "metadata", "swap", "swap_effect", "swap_event", "swap_proof", "used_hash"]
+__all__ = [
+    "evm_tx",
+    "evm_variant",
+    "meta",
+    "metadata",
+    "operation",
+    "swap",
+    "swap_effect",
+    "swap_event",
+    "swap_proof",
+    "used_hash",
+]
 
 metadata = MetaData(
     naming_convention={
@@ -181,3 +192,15 @@ evm_variant = Table(
     UniqueConstraint("tx_key", "ordinal"),
 )
 """Every signed form of a transaction, for ever: any of them may be the one that a block holds."""
+
+operation = Table(
+    "operation",
+    metadata,
+    Column("scope", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("outcome", Text),
+    Column("begun_at_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("scope", "key"),
+)
+"""What an idempotency key was first used for, and what was decided then."""

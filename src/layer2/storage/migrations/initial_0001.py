@@ -166,3 +166,12 @@ def _rest() -> None:
         sa.Column("value", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("key", name="pk_meta"),
     )
+    op.create_table(
+        "operation",
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("outcome", sa.Text()),
+        sa.Column("begun_at_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("scope", "key", name="pk_operation"),
+    )
