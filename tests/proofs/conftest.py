@@ -16,6 +16,7 @@ from layer2._crypto import eth_address, keccak256, public_key, sha256, sign_reco
 from layer2._rlp import encode, encode_int
 from layer2.addresses import EvmAddress
 from layer2.assets import BTC, AssetForm, AssetRegistry
+from layer2.evm._artifacts import HTLC_ADDRESS, HTLC_CODE_HASH
 from layer2.evm._htlc import storage_slot
 from layer2.evm._htlc_events import CLAIM_TOPIC
 from layer2.lightning import encode_invoice
@@ -75,17 +76,19 @@ def account(number: int) -> EvmAddress:
     return EvmAddress(raw=bytes([number]) * 20)
 
 
-CONTRACT, TOKEN, USER = account(0xC0), account(0x70), account(0x05)
+CONTRACT, TOKEN, USER = HTLC_ADDRESS, account(0x70), account(0x05)
 
 
 class Chain:
     """One block of a chain that is made up: a state trie with the HTLC contract in it, and receipts."""
 
-    def __init__(self, slots: dict[bytes, int], logs: tuple[Log, ...], *, status: int = 1) -> None:
+    def __init__(
+        self, slots: dict[bytes, int], logs: tuple[Log, ...], *, status: int = 1, code_hash: bytes = HTLC_CODE_HASH
+    ) -> None:
         self.slots = slots
         neighbours = {keccak256(bytes([n]) * 32): encode(n + 1) for n in range(40)}
         self.storage = Trie(neighbours | {keccak256(slot): encode(value) for slot, value in slots.items()})
-        self.contract = Account(1, 0, self.storage.root, keccak256(b"code"))
+        self.contract = Account(1, 0, self.storage.root, code_hash)
         accounts = {
             keccak256(bytes([n]) * 20): encode_account(Account(n, n, EMPTY_ROOT, EMPTY_CODE_HASH)) for n in range(40)
         }

@@ -28,7 +28,7 @@ def test_a_true_proof_passes_every_check(made, direction, without):
     assert report.raise_if_failed() is report
     skipped = {check.name for check in report.checks if check.result is CheckResult.SKIPPED}
     assert skipped == {"expected"} | {
-        None: set(), "storage": {"lock_state", "lock_state_block"}, "receipt": {"claim_event", "claim_event_block"},
+        None: set(), "storage": {"contract_code", "lock_state", "lock_state_block"}, "receipt": {"claim_event", "claim_event_block"},
     }[without]  # fmt: skip
     assert TransferProof.from_json(proof.to_json()) == proof
     assert made.verify(proof.to_json(), trusted_blocks=[made.claimed_chain(proof.terms).header.hash], min_depth=None).ok
@@ -86,7 +86,8 @@ def test_the_contract_must_be_in_the_callers_table(made):
     proof = made.make_proof()
     table = {made.CHAIN_ID: [made.USER]}
     only_failure(made.verify(proof, contracts=table), "contract", "is no HTLC contract of chain 60808")
-    for unknown in (None, {}, {1: [made.CONTRACT]}):
+    only_failure(made.verify(proof, contracts={made.CHAIN_ID: []}), "contract", "is no HTLC contract")
+    for unknown in ({}, {1: [made.CONTRACT]}):
         report = made.verify(proof, contracts=unknown)
         assert [check.name for check in report.unchecked] == ["contract"]
         assert not report.ok
@@ -94,6 +95,21 @@ def test_the_contract_must_be_in_the_callers_table(made):
             with pytest.raises(ProofError, match="contract could not be checked") as refused:
                 ask()
             assert refused.value.check == "contract"
+
+
+def test_without_a_table_the_contract_must_be_at_the_address_that_follows_from_its_code(made):
+    assert made.verify(made.make_proof(), contracts=None).ok
+    elsewhere = made.make_proof(made.make_terms(lock_contract=made.USER), storage=None)
+    only_failure(made.verify(elsewhere, contracts=None), "contract", "is no HTLC contract")
+    assert made.verify(elsewhere, contracts={made.CHAIN_ID: [made.USER]}).ok
+
+
+def test_the_contract_must_have_the_code_of_the_htlc(made):
+    terms = made.make_terms()
+    slot, value = storage_slot(terms.lock.lock_id), int.from_bytes(made.PREIMAGE)
+    chain = made.Chain({slot: value}, (made.claim_log(terms),), code_hash=b"\x11" * 32)
+    only_failure(made.verify(made.make_proof(terms, chain)), "contract_code", "other code")
+    assert made.verify(made.make_proof(terms, chain, storage=None)).ok
 
 
 def test_the_token_must_be_in_the_callers_registry(made):
@@ -200,13 +216,18 @@ def test_a_storage_proof_of_something_else_fails(made):
     value = true.storage.value
     for storage, match in (
         (replace(true.storage, chain_id=1), "another chain"),
-        (replace(true.storage, address=made.TOKEN), "another contract"),
         (chain.storage_proof(bytes(32), 0), "another slot"),
         (replace(true.storage, value=value + 1), "another value"),
         (replace(true.storage, storage_proof=true.storage.storage_proof[:-1]), "proof ends after"),
-        (replace(true.storage, account_proof=()), "proof ends after"),
     ):
         only_failure(made.verify(made.make_proof(terms, chain, storage=storage)), "lock_state", match)
+    for storage, match in (
+        (replace(true.storage, address=made.TOKEN), "another contract"),
+        (replace(true.storage, account_proof=()), "proof ends after"),
+    ):
+        report = made.verify(made.make_proof(terms, chain, storage=storage))
+        assert [check.name for check in report.failed] == ["contract_code", "lock_state"]
+        assert match in report["lock_state"].reason
     other = made.make_terms(swap_id="cd" * 16, lock_timelock=1_800_100_001)
     elsewhere = made.claimed_chain(other).storage_proof(slot, 0)
     only_failure(made.verify(made.make_proof(terms, chain, storage=elsewhere)), "lock_state", "never")
@@ -327,7 +348,8 @@ def test_a_report_says_what_it_rests_on_and_what_is_not_proved(made):
     report = made.verify(made.make_proof())
     text = " ".join(report.trusted)
     assert "is a block of chain 60808" in text
-    assert str(made.CONTRACT) in text
+    assert "code of layer2" not in text
+    assert "code of layer2" in " ".join(made.verify(made.make_proof(storage=None)).trusted)
     assert str(made.TOKEN) in text
     assert "collusion" in " ".join(report.notes)
     assert "who paid" in " ".join(report.notes)
@@ -337,7 +359,7 @@ def test_a_report_says_what_it_rests_on_and_what_is_not_proved(made):
         bool(report)
     with pytest.raises(KeyError):
         report["no such check"]
-    bare = made.verify(made.make_proof(), contracts=None, assets=None, trusted_blocks=[])
+    bare = made.verify(made.make_proof(), assets=None, trusted_blocks=[])
     assert bare.trusted == ("secp256k1, SHA-256 and Keccak-256",)
 
 

@@ -10,10 +10,11 @@ from layer2._crypto import sha256
 from layer2.addresses import EvmAddress
 from layer2.assets import AssetForm, AssetRegistry
 from layer2.errors import AssetError, Layer2Error, ProofError, ValidationError
+from layer2.evm._artifacts import HTLC_ADDRESS, HTLC_CODE_HASH
 from layer2.evm._htlc import LockPhase, decode_state, storage_slot
 from layer2.evm._htlc_events import ClaimEvent, decode_htlc_event
 from layer2.lightning import Invoice, decode_invoice
-from layer2.proofs._evm import EvmReceiptProof, EvmStorageProof
+from layer2.proofs._evm import EvmReceiptProof, EvmStorageProof, verify_account
 from layer2.proofs._format import require
 from layer2.proofs._headers import BlockHeader
 from layer2.proofs._receipts import Log
@@ -22,7 +23,7 @@ from layer2.proofs._transfer import TransferExpectations, TransferProof
 from layer2.terms import SwapDirection, SwapTerms
 from layer2.transactions import Depth
 
-__all__ = ["NOT_PROVED", "verify_transfer_proof"]
+__all__ = ["CODE_HASHES", "NOT_PROVED", "verify_transfer_proof"]
 
 NOT_PROVED: Final = (
     "that anybody gained: two parties in collusion, or one with itself, can make a true proof of a pointless transfer",
@@ -30,6 +31,9 @@ NOT_PROVED: Final = (
     "the depth and the fees beside the provider's: they are what the maker of the proof says",
 )
 """What no transfer proof shows."""
+
+CODE_HASHES: Final = frozenset({HTLC_CODE_HASH})
+"""Of the HTLC contract in every release, so that old proofs stay readable."""
 
 
 class _Unchecked(Exception):
@@ -55,8 +59,8 @@ def verify_transfer_proof(
     proof: TransferProof | str | bytes,
     *,
     trusted_blocks: Mapping[bytes, Depth] | Iterable[bytes],
-    contracts: Mapping[int, Iterable[EvmAddress]] | None,
     assets: AssetRegistry | None,
+    contracts: Mapping[int, Iterable[EvmAddress]] | None = None,
     expected: SwapTerms | TransferExpectations | None = None,
     min_depth: Depth | None = None,
 ) -> Report:
@@ -66,8 +70,9 @@ def verify_transfer_proof(
         proof: The proof, or its JSON text.
         trusted_blocks: Hashes of blocks that the caller knows to be of the chain that the terms name; as a mapping, with
             the depth at which it knows them.
-        contracts: Chain id -> addresses of the HTLC contract there.
         assets: Which token is which asset. The token of the lock must be one of them.
+        contracts: Chain id -> addresses of the HTLC contract there. None: the address that follows from its code, which
+            is one and the same on every chain.
         expected: What the terms must be, or must say. None: whatever the proof says is to be shown.
         min_depth: How deep each block of the proof must be known to be; needs a mapping of trusted blocks.
 
@@ -122,6 +127,7 @@ def _checks(proof: TransferProof, anchors: _Anchors) -> Iterable[tuple[str, Call
     yield "amounts", lambda: _amounts(terms, anchors)
     yield "fees", lambda: _fees(proof)
     yield "preimage", lambda: _preimage(proof)
+    yield "contract_code", lambda: _contract_code(proof)
     yield "lock_state", lambda: _lock_state(proof)
     yield "lock_state_block", lambda: _block(proof.storage, anchors)
     yield "claim_event", lambda: _claim_event(proof)
@@ -136,13 +142,21 @@ def _terms_signature(proof: TransferProof) -> str:
 
 
 def _contract(terms: SwapTerms, anchors: _Anchors) -> str:
-    if anchors.contracts is None:
-        raise _Unchecked("no table of HTLC contracts was given")
-    known = anchors.contracts.get(terms.lock.chain_id)
+    lock = terms.lock
+    known = {HTLC_ADDRESS} if anchors.contracts is None else anchors.contracts.get(lock.chain_id)
     if known is None:
-        raise _Unchecked(f"the table of HTLC contracts has none for chain {terms.lock.chain_id}")
-    require(terms.lock.contract in known, f"{terms.lock.contract} is no HTLC contract of chain {terms.lock.chain_id}")
-    return f"{terms.lock.contract} is the HTLC contract on chain {terms.lock.chain_id}"
+        raise _Unchecked(f"the table of HTLC contracts has none for chain {lock.chain_id}")
+    require(lock.contract in known, f"{lock.contract} is no HTLC contract of chain {lock.chain_id}")
+    return f"{lock.contract} is the HTLC contract on chain {lock.chain_id}"
+
+
+def _contract_code(proof: TransferProof) -> str:
+    if proof.storage is None:
+        raise _Skipped("the proof has no storage proof")
+    root = BlockHeader.decode(proof.storage.header).state_root
+    account = verify_account(root, proof.storage.address.raw, proof.storage.account_proof)
+    require(account is not None and account.code_hash in CODE_HASHES, "the contract has other code than layer2's HTLC")
+    return "the state trie shows the code of layer2's HTLC contract"
 
 
 def _form(terms: SwapTerms, anchors: _Anchors) -> AssetForm:
@@ -313,7 +327,7 @@ def _rests_on(proof: TransferProof, anchors: _Anchors) -> tuple[str, ...]:
         f"block 0x{block.hex()} is a block of chain {lock.chain_id} and stays one"
         for block in sorted(blocks & set(anchors.blocks))
     ]
-    if anchors.contracts is not None:
+    if proof.storage is None:
         trusted.append(f"{lock.contract} on chain {lock.chain_id} has the code of layer2's HTLC contract")
     if anchors.assets is not None:
         trusted.append(f"{lock.token} on chain {lock.chain_id} is the asset that the registry calls it")
