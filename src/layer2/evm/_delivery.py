@@ -1,0 +1,286 @@
+"""Handing signed transactions to the node: the first time, again with the same bytes, and again at a higher price."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from layer2.errors import (
+    Expired,
+    InsufficientFunds,
+    Layer2Error,
+    NodeConnectionError,
+    NodeError,
+    RateLimited,
+    UnknownOutcome,
+)
+from layer2.evm._broadcast import SendAnswer, classify_refusal
+from layer2.evm._fees import FeeLimits, FeeOracle, GasPrice, bumped
+from layer2.evm._journal import TxJournal, TxState
+from layer2.evm._live import LivePool, LiveTx, variant_of
+from layer2.evm._rpc_error import RpcError
+from layer2.evm._transactions import SignedTransaction, sign_transaction
+from layer2.transactions import TxId
+
+if TYPE_CHECKING:
+    from layer2._clock import Clock
+    from layer2.evm._client import EvmClient
+    from layer2.protocol import Signer
+
+__all__ = ["Delivery", "SenderSettings", "send_foreign"]
+
+_log = logging.getLogger("layer2.evm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SenderSettings:
+    """How a sender goes about it. Times are seconds."""
+
+    layer: str = "evm"
+    """Name of the layer in transaction ids."""
+    max_unconfirmed_per_key: int = 16
+    """Transactions ahead of the last included one: what the usual pools keep for one account."""
+    exit_reserve: int = 4
+    """How many of these user traffic leaves free for exits (never all of them)."""
+    poll_interval_s: float = 1.0
+    """How often the head is looked at while something waits."""
+    idle_poll_interval_s: float = 15.0
+    """The same while everything open is included."""
+    heads_max_age_s: float = 20.0
+    """How old the safe and finalized heads may be."""
+    resend_after_s: float = 10.0
+    bump_after_s: float = 20.0
+    """How long a transaction that is next in line waits before its price is raised."""
+    gas_margin_percent: int = 25
+    """Added to estimated gas."""
+    send_attempts: int = 4
+    """Tries to hand it over before its caller is told that the outcome is unknown; the sender goes on by itself."""
+    retry_pause_s: float = 0.5
+    send_timeout_s: float = 60.0
+    """How long its caller waits for a node to take it, once it is its turn."""
+
+    @property
+    def user_window(self) -> int:
+        """Unconfirmed transactions at which user traffic waits."""
+        return max(1, self.max_unconfirmed_per_key - self.exit_reserve)
+
+
+class Delivery:
+    """Sends what is in the journal, and writes what comes of it."""
+
+    def __init__(
+        self,
+        client: EvmClient,
+        signer: Signer,
+        journal: TxJournal,
+        pool: LivePool,
+        fees: FeeOracle,
+        limits: FeeLimits,
+        settings: SenderSettings,
+        clock: Clock,
+    ) -> None:
+        self._client = client
+        self._signer = signer
+        self._journal = journal
+        self._pool = pool
+        self._fees = fees
+        self._limits = limits
+        self._settings = settings
+        self._clock = clock
+
+    def tx_id(self, live: LiveTx) -> TxId:
+        """The id under which its caller knows it."""
+        return TxId(layer=self._settings.layer, hash=live.record.hash)
+
+    async def first(self, live: LiveTx) -> None:
+        """Send a transaction that was just journalled, until a node has it. Returns once one has.
+
+        Raises:
+            InsufficientFunds, NodeError: refused for certain; the record is abandoned and its nonce free.
+            UnknownOutcome: not to be found out now; the sender goes on sending the same bytes.
+        """
+        live.busy = True
+        try:
+            await self._begin(live)
+            for attempt in range(self._settings.send_attempts):
+                if attempt:
+                    await self._clock.sleep(self._settings.retry_pause_s * 2 ** (attempt - 1))
+                answer = await self.send(live)
+                if live.accepted:
+                    return
+                await self._abandon_if_refused(live, answer)
+                if answer in (SendAnswer.NONCE_USED, SendAnswer.NONCE_HELD, SendAnswer.UNCLEAR):
+                    break
+                if answer is SendAnswer.PRICE_TOO_LOW:
+                    self._fees.forget()
+                    await self.bump(live, times=1)
+        finally:
+            live.busy = False
+            live.wake()
+        raise self.unknown(live)
+
+    def unknown(self, live: LiveTx) -> UnknownOutcome:
+        """What its caller is told while no node has confirmed to have it."""
+        return UnknownOutcome(
+            f"no node has confirmed to have the transaction {live.record.hash.hex()}: {live.refusal or 'no answer'}",
+            hint="it goes on being sent; ask for its status, or ask again with the same idempotency key",
+            tx_id=self.tx_id(live),
+            retry_safe=False,
+        )
+
+    async def _begin(self, live: LiveTx) -> None:
+        """Look once more whether it may be sent at all, and write that it may have been."""
+        record = live.record
+        if record.not_after is None:
+            return
+        if record.not_after < self._clock.now_ms() // 1000:
+            await self.abandon(live)
+            raise Expired("the time in which the transaction may be sent has passed", expired_at=record.not_after)
+        live.record = await self._journal.update(replace(record, sent=True), expected_version=record.version)
+
+    async def again(self, live: LiveTx) -> None:
+        """Send the same bytes again, as often as the tracker asks."""
+        if live.busy:
+            return
+        live.busy = True
+        try:
+            await self.send(live)
+        finally:
+            live.busy = False
+
+    async def send(self, live: LiveTx) -> SendAnswer:
+        """Hand the newest variant to the node once."""
+        record = live.record
+        lane = self._client.exits if record.exit or live.maybe_taken else self._client
+        live.sent_s = self._clock.monotonic_s()
+        try:
+            given = await lane.send_raw(record.latest.raw)
+        except RpcError as error:
+            live.refusal = error.message[:200]
+            answer = classify_refusal(error)
+            live.maybe_taken |= answer in (SendAnswer.TAKEN, SendAnswer.UNCLEAR, SendAnswer.BUSY)
+        except RateLimited as error:
+            live.refusal = error.message
+            return SendAnswer.BUSY
+        except NodeConnectionError as error:
+            live.maybe_taken |= error.request_sent is not False
+            live.refusal = error.message
+            return SendAnswer.BUSY
+        except NodeError as error:
+            live.maybe_taken = True
+            live.refusal = error.message
+            return SendAnswer.UNCLEAR
+        else:
+            live.maybe_taken = True
+            answer = SendAnswer.TAKEN
+            if given != record.latest.hash:
+                live.refusal = "the node gave the transaction another hash"
+                return SendAnswer.UNCLEAR
+        if answer in (SendAnswer.NONCE_USED, SendAnswer.NONCE_HELD) and await self._known(live):
+            answer = SendAnswer.TAKEN
+        if answer is SendAnswer.TAKEN and not live.accepted:
+            live.accepted, live.refusal = True, None
+            live.wake()
+        return answer
+
+    async def bump(self, live: LiveTx, *, times: int) -> bool:
+        """Sign and journal a variant at a higher price, within the bounds. False if the bounds do not allow one."""
+        record = live.record
+        old = GasPrice(
+            max_fee_per_gas=record.latest.max_fee_per_gas,
+            max_priority_fee_per_gas=record.latest.max_priority_fee_per_gas,
+            floor=0,
+        )
+        cost_bound = self._limits.cost(is_exit=record.exit) - (live.cost_wei - live.tx.max_cost_wei)
+        bound = min(self._limits.price(is_exit=record.exit), cost_bound // max(live.tx.gas_limit, 1))
+        if record.price_bound_wei is not None:
+            bound = min(bound, record.price_bound_wei)
+        price = bumped(old, await self._fees.price(), bound=bound, times=times)
+        if price is None:
+            return False
+        tx = replace(
+            live.tx,
+            max_fee_per_gas=price.max_fee_per_gas,
+            max_priority_fee_per_gas=price.max_priority_fee_per_gas if live.tx.dynamic_fee else price.max_fee_per_gas,
+        )
+        signed = await sign_transaction(tx, self._signer)
+        variants = (*record.variants, variant_of(signed.raw, signed.hash, tx))
+        updated = await self._journal.update(replace(record, variants=variants), expected_version=record.version)
+        self._pool.reprice(live, updated, tx)
+        live.priced_s = self._clock.monotonic_s()
+        live.blocks_passed = 0
+        _log.info("evm_fee_bumped", extra={"tx_id": str(self.tx_id(live)), "max_fee_per_gas": price.max_fee_per_gas})
+        return True
+
+    async def raise_price(self, live: LiveTx, *, times: int) -> None:
+        """Replace it at a higher price and send that; where the bounds forbid it, send the same bytes."""
+        if live.busy:
+            return
+        live.busy = True
+        try:
+            await self.bump(live, times=times)
+            await self.send(live)
+        finally:
+            live.busy = False
+
+    async def _known(self, live: LiveTx) -> bool:
+        for variant in reversed(live.record.variants):
+            try:
+                if await self._client.exits.transaction(variant.hash) is not None:
+                    return True
+            except Layer2Error:
+                return False
+        return False
+
+    async def _abandon_if_refused(self, live: LiveTx, answer: SendAnswer) -> None:
+        if answer not in (SendAnswer.FUNDS_TOO_LOW, SendAnswer.INVALID) or live.maybe_taken:
+            return
+        reason = live.refusal or "refused"
+        await self.abandon(live)
+        if answer is SendAnswer.FUNDS_TOO_LOW:
+            raise InsufficientFunds(
+                f"the account cannot pay for the transaction: {reason}",
+                coin="ETH",
+                needed=live.cost_wei,
+                account=str(live.record.sender),
+            )
+        raise NodeError(f"the node refuses the transaction: {reason}", money_may_have_moved=False, retry_safe=False)
+
+    async def abandon(self, live: LiveTx) -> None:
+        """No node has it or ever will: write that, and free its nonce."""
+        record = live.record
+        await self._journal.update(replace(record, state=TxState.ABANDONED), expected_version=record.version)
+        self._pool.remove(live, free_nonce=True)
+
+
+async def send_foreign(client: EvmClient, signed: SignedTransaction, clock: Clock, *, tx_id: TxId) -> None:
+    """Hand over a transaction of an account that is not ours. Sending it again is safe: it is the same bytes.
+
+    Raises:
+        InsufficientFunds, NodeError: the node refused it.
+        UnknownOutcome: the node's answer does not say whether it has it.
+    """
+    pause = 0.5
+    for attempt in range(4):
+        if attempt:
+            await clock.sleep(pause * 2 ** (attempt - 1))
+        try:
+            await client.send_raw(signed.raw)
+        except (NodeConnectionError, RateLimited):
+            continue
+        except RpcError as error:
+            answer, reason = classify_refusal(error), error.message[:200]
+            if answer is SendAnswer.TAKEN or await client.transaction(signed.hash) is not None:
+                return
+            if answer is SendAnswer.BUSY:
+                continue
+            if answer is SendAnswer.UNCLEAR:
+                break
+            if answer is SendAnswer.FUNDS_TOO_LOW:
+                needed = signed.transaction.max_cost_wei
+                raise InsufficientFunds(reason, coin="ETH", needed=needed, account=str(signed.sender)) from error
+            raise NodeError(f"the node refuses the transaction: {reason}", code=error.code, retry_safe=True) from error
+        else:
+            return
+    raise UnknownOutcome("no node has confirmed to have the transaction", tx_id=tx_id, retry_safe=True)

@@ -1,0 +1,190 @@
+"""What a sender must never forget: every signed transaction, written before it is first sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Protocol
+
+from layer2.addresses import EvmAddress
+from layer2.errors import StorageError
+
+__all__ = ["MemoryTxJournal", "SignedVariant", "TxJournal", "TxRecord", "TxState"]
+
+
+class TxState(StrEnum):
+    """How far a logical transaction is. Inclusion is not stored: the chain tells it, and may take it back."""
+
+    OPEN = "open"
+    """Signed; it may have been sent and may be included, and is pursued until that is final."""
+    ABANDONED = "abandoned"
+    """Never taken by a node: sent never, or refused each time. Not sent any more; its nonce goes to the next transaction."""
+    FINAL = "final"
+    """One of its variants is in a finalized block."""
+    REPLACED = "replaced"
+    """Another transaction has its nonce in a finalized block."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedVariant:
+    """One signed form of a logical transaction.
+
+    Later ones differ in price only; after an abandoned one also in nonce.
+    """
+
+    raw: bytes
+    hash: bytes
+    max_fee_per_gas: int
+    max_priority_fee_per_gas: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TxRecord:
+    """One logical transaction. Never changed in place: an update is another record with the next version."""
+
+    key: str
+    """The idempotency key, unique in the journal."""
+    request_digest: bytes
+    """SHA-256 over what was asked for; the same key with another digest is a conflict."""
+    chain_id: int
+    sender: EvmAddress
+    nonce: int
+    variants: tuple[SignedVariant, ...]
+    """Oldest first, never empty; the first one's hash is the id under which the transaction is known."""
+    state: TxState = TxState.OPEN
+    exit: bool = False
+    """Claims, refunds and the like, which never wait for user traffic."""
+    not_after: int | None = None
+    """Unix seconds after which it must not be sent for the first time."""
+    deadline: int | None = None
+    """Unix seconds by which it should be included; its price grows towards it."""
+    price_bound_wei: int | None = None
+    """The caller's own bound on the price of gas, for replacements too."""
+    sent: bool = False
+    """Whether a node may have it. Only kept up to date where ``not_after`` is set."""
+    final_hash: bytes | None = None
+    """The variant that became final."""
+    block_number: int | None = None
+    """Of the final block; None before."""
+    block_hash: bytes | None = None
+    succeeded: bool | None = None
+    """Of the final variant: whether it took effect or reverted."""
+    fee_wei: int | None = None
+    """What the final variant cost."""
+    created_ms: int
+    version: int = 1
+
+    @property
+    def hash(self) -> bytes:
+        """The id of the transaction: the hash of its first variant."""
+        return self.variants[0].hash
+
+    @property
+    def latest(self) -> SignedVariant:
+        """The variant to send."""
+        return self.variants[-1]
+
+
+class TxJournal(Protocol):
+    """Durable storage of ``TxRecord``. Each call is one atomic, durable step; a failed one raises ``StorageError``."""
+
+    async def get(self, key: str) -> TxRecord | None:
+        """The record with this idempotency key."""
+        ...
+
+    async def by_hash(self, tx_hash: bytes) -> TxRecord | None:
+        """The record of which ``tx_hash`` is a variant."""
+        ...
+
+    async def put_new(self, record: TxRecord) -> None:
+        """Add a record with version 1.
+
+        Raises:
+            StorageError: its key is taken, or another record that is not abandoned has its (chain id, sender, nonce).
+        """
+        ...
+
+    async def update(self, record: TxRecord, *, expected_version: int) -> TxRecord:
+        """Put ``record`` in place of the one with its key, and give it back with version ``expected_version + 1``.
+
+        Raises:
+            StorageError: there is none, or it has another version.
+        """
+        ...
+
+    async def open_records(self, chain_id: int, sender: EvmAddress) -> Sequence[TxRecord]:
+        """Records in state OPEN, by nonce."""
+        ...
+
+    async def last_nonce(self, chain_id: int, sender: EvmAddress) -> int | None:
+        """The highest nonce of a record that is not abandoned; None if there is none."""
+        ...
+
+
+class MemoryTxJournal:
+    """A journal that lives as long as the process, for tests and for callers that accept to forget."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, TxRecord] = {}
+        self._keys_by_hash: dict[bytes, str] = {}
+        self._keys_by_nonce: dict[tuple[int, bytes, int], str] = {}
+        self._open: dict[tuple[int, bytes], dict[str, int]] = {}
+        self._last: dict[tuple[int, bytes], int] = {}
+
+    async def get(self, key: str) -> TxRecord | None:
+        """See ``TxJournal``."""
+        return self._records.get(key)
+
+    async def by_hash(self, tx_hash: bytes) -> TxRecord | None:
+        """See ``TxJournal``."""
+        key = self._keys_by_hash.get(tx_hash)
+        return None if key is None else self._records[key]
+
+    async def put_new(self, record: TxRecord) -> None:
+        """See ``TxJournal``."""
+        place = (record.chain_id, record.sender.raw, record.nonce)
+        holder = self._keys_by_nonce.get(place)
+        if record.key in self._records or record.version != 1:
+            raise StorageError(f"there is a transaction with the key {record.key!r} already")
+        if holder is not None and self._records[holder].state is not TxState.ABANDONED:
+            raise StorageError(f"nonce {record.nonce} is taken by the transaction {holder!r}")
+        self._store(record)
+
+    async def update(self, record: TxRecord, *, expected_version: int) -> TxRecord:
+        """See ``TxJournal``."""
+        current = self._records.get(record.key)
+        if current is None or current.version != expected_version:
+            raise StorageError(f"the transaction {record.key!r} was changed by somebody else")
+        updated = replace(record, version=expected_version + 1)
+        self._store(updated)
+        return updated
+
+    async def open_records(self, chain_id: int, sender: EvmAddress) -> Sequence[TxRecord]:
+        """See ``TxJournal``."""
+        keys = self._open.get((chain_id, sender.raw), {})
+        return [self._records[key] for key in sorted(keys, key=keys.__getitem__)]
+
+    async def last_nonce(self, chain_id: int, sender: EvmAddress) -> int | None:
+        """See ``TxJournal``."""
+        nonce = self._last.get((chain_id, sender.raw))
+        while nonce is not None and nonce >= 0:
+            key = self._keys_by_nonce.get((chain_id, sender.raw, nonce))
+            if key is not None and self._records[key].state is not TxState.ABANDONED:
+                return nonce
+            nonce -= 1
+        return None
+
+    def _store(self, record: TxRecord) -> None:
+        account = (record.chain_id, record.sender.raw)
+        self._records[record.key] = record
+        if record.state is not TxState.ABANDONED:
+            self._keys_by_nonce[*account, record.nonce] = record.key
+            self._last[account] = max(record.nonce, self._last.get(account, record.nonce))
+        for variant in record.variants:
+            self._keys_by_hash[variant.hash] = record.key
+        opened = self._open.setdefault(account, {})
+        if record.state is TxState.OPEN:
+            opened[record.key] = record.nonce
+        else:
+            opened.pop(record.key, None)

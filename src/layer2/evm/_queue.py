@@ -1,0 +1,105 @@
+"""Submissions that wait for their turn: exits by deadline, then user traffic in order, within the window of unconfirmed ones."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections import deque
+from dataclasses import dataclass
+
+from layer2.errors import AsyncRuntimeError
+from layer2.evm._journal import TxRecord
+from layer2.transactions import EvmCall
+
+__all__ = ["Job", "JobQueue", "SubmitProgress"]
+
+_NO_DEADLINE = 2**63
+
+
+@dataclass(slots=True, eq=False)
+class SubmitProgress:
+    """How far a submission came, for a caller whose wait ended before it did."""
+
+    begun: bool = False
+    """False: nothing of it was signed or journalled, and nothing will be."""
+    attached: bool = False
+    """Whether it attached to an earlier one with the same key."""
+    record: TxRecord | None = None
+    """Known from when it is in the journal, which is before it is sent."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Job:
+    """A submission on its way from the queue to a node."""
+
+    call: EvmCall
+    key: str
+    digest: bytes
+    gas_limit: int
+    exit: bool
+    not_after: int | None
+    deadline: int | None
+    again: TxRecord | None
+    """An abandoned record with the same key and request, whose place this takes."""
+    progress: SubmitProgress
+    done: asyncio.Future[TxRecord]
+    """Ends when a node has it, or with the error; cancelled with its caller."""
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the caller, if it is still there."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def finish(self, record: TxRecord) -> None:
+        """Tell the caller, if it is still there."""
+        if not self.done.done():
+            self.done.set_result(record)
+
+
+class JobQueue:
+    """Two lines. Putting and taking cost the same however many wait."""
+
+    def __init__(self) -> None:
+        self._users: deque[Job] = deque()
+        self._exits: list[tuple[int, int, Job]] = []
+        self._order = itertools.count()
+        self._arrival = {False: asyncio.Event(), True: asyncio.Event()}
+
+    def __len__(self) -> int:
+        return len(self._users) + len(self._exits)
+
+    def put(self, job: Job) -> None:
+        """Line up."""
+        if job.exit:
+            deadline = _NO_DEADLINE if job.deadline is None else job.deadline
+            heapq.heappush(self._exits, (deadline, next(self._order), job))
+        else:
+            self._users.append(job)
+        self._arrival[job.exit].set()
+
+    def nudge(self) -> None:
+        """The window may have opened."""
+        for event in self._arrival.values():
+            event.set()
+
+    async def arrival(self, *, exits: bool) -> None:
+        """Wait until a job was put there, or a nudge."""
+        event = self._arrival[exits]
+        await event.wait()
+        event.clear()
+
+    def take(self, *, exits: bool) -> Job | None:
+        """The next whose caller still waits; None if there is none."""
+        while self._exits if exits else self._users:
+            job = heapq.heappop(self._exits)[2] if exits else self._users.popleft()
+            if not job.done.done():
+                return job
+        return None
+
+    def fail_all(self) -> None:
+        """The sender closes: nothing of this was sent."""
+        for job in [*self._users, *(job for _, _, job in self._exits)]:
+            job.fail(AsyncRuntimeError("it was closed before the transaction was sent", money_may_have_moved=False))
+        self._users.clear()
+        self._exits.clear()

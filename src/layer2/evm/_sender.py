@@ -1,0 +1,497 @@
+"""Sends transactions of one account on one chain: priced, numbered, signed, journalled, sent, and followed to finality."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from layer2.errors import (
+    AsyncRuntimeError,
+    Expired,
+    IdempotencyConflict,
+    InsufficientFunds,
+    Layer2Error,
+    ValidationError,
+)
+from layer2.evm._delivery import Delivery, SenderSettings
+from layer2.evm._fees import DataFee, FeeLimits, FeeOracle, NoDataFee, offer
+from layer2.evm._journal import TxJournal, TxRecord, TxState
+from layer2.evm._live import LivePool, LiveTx, live_from, variant_of
+from layer2.evm._queue import Job, JobQueue, SubmitProgress
+from layer2.evm._status import Heads, StatusReader
+from layer2.evm._tracker import Tracker
+from layer2.evm._transactions import SignedTransaction, UnsignedTransaction, decode_transaction, sign_transaction
+from layer2.transactions import Depth, EvmCall, Outcome, TxStatus
+
+if TYPE_CHECKING:
+    from layer2._clock import Clock
+    from layer2.evm._client import EvmClient
+    from layer2.protocol import Signer
+
+__all__ = ["TxSender", "request_digest"]
+
+_log = logging.getLogger("layer2.evm")
+_PLAIN_TRANSFER_GAS = 21_000
+_DECIDED = (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.REPLACED)
+
+
+def request_digest(call: EvmCall) -> bytes:
+    """What makes two submissions with one key the same: recipient, value and data (SHA-256)."""
+    to = b"" if call.to is None else call.to.raw
+    return hashlib.sha256(len(to).to_bytes(1) + to + call.value_wei.to_bytes(32) + call.data).digest()
+
+
+class TxSender:
+    """The only user of its account's nonces, in this process and elsewhere.
+
+    ``start`` reads the journal and the chain and begins to follow what is open; ``close`` ends that in bounded time and leaves the
+    rest to the journal.
+    """
+
+    def __init__(
+        self,
+        client: EvmClient,
+        signer: Signer,
+        journal: TxJournal,
+        *,
+        chain_id: int,
+        clock: Clock,
+        limits: FeeLimits | None = None,
+        data_fee: DataFee | None = None,
+        settings: SenderSettings | None = None,
+    ) -> None:
+        self.account = signer.address
+        self.settings = settings or SenderSettings()
+        self.limits = limits or FeeLimits()
+        self.reserved_wei = 0
+        """What user traffic must leave in the account, for the gas of exits to come."""
+        self._client = client
+        self._signer = signer
+        self._journal = journal
+        self._chain_id = chain_id
+        self._clock = clock
+        self._data_fee = data_fee or NoDataFee()
+        self._pool = LivePool()
+        self._fees = FeeOracle(client.exits, self.limits, clock)
+        self._heads = Heads(client.exits, clock, max_age_s=self.settings.heads_max_age_s)
+        self._delivery = Delivery(client, signer, journal, self._pool, self._fees, self.limits, self.settings, clock)
+        self._tracker = Tracker(
+            client, self.account, journal, self._pool, self._delivery, self._heads, self.settings, clock
+        )
+        self._reader = StatusReader(client, journal, self._heads, self._pool.by_hash, layer=self.settings.layer)
+        self._queue = JobQueue()
+        self._wake_tracker = asyncio.Event()
+        self._nonce_lock = asyncio.Lock()
+        self._look_lock = asyncio.Lock()
+        self._key_locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._balance: int | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def start(self) -> None:
+        """Take up what the journal holds, and follow it. Idempotent.
+
+        Raises:
+            NodeError: the endpoint does not answer; StorageError: the journal does not.
+        """
+        if self._closed:
+            raise AsyncRuntimeError("the sender is closed", hint="make a new one")
+        if self._tasks:
+            return
+        await self.resume()
+        for work in (partial(self._dispatch, exits=False), partial(self._dispatch, exits=True), self._track):
+            self._spawn(self._supervise(work))
+
+    async def resume(self) -> None:
+        """Load the open records; the next look at the chain sends again, with the same bytes, what is not included."""
+        chain_nonce = await self._client.exits.nonce(self.account)
+        last = await self._journal.last_nonce(self._chain_id, self.account)
+        self._pool.advance(chain_nonce)
+        now_s = self._clock.monotonic_s()
+        for record in await self._journal.open_records(self._chain_id, self.account):
+            if self._pool.by_key(record.key) is not None:
+                continue
+            live = live_from(record, now_s=now_s)
+            if record.not_after is not None and not record.sent and record.not_after < self._clock.now_ms() // 1000:
+                await self._journal.update(replace(record, state=TxState.ABANDONED), expected_version=record.version)
+                continue
+            live.maybe_taken = True
+            self._pool.add(live)
+        if last is not None:
+            self._pool.next_nonce = max(self._pool.next_nonce, last + 1)
+
+    async def submit(
+        self,
+        call: EvmCall,
+        *,
+        key: str | None = None,
+        exit: bool = False,
+        not_after: int | None = None,
+        deadline: int | None = None,
+        progress: SubmitProgress | None = None,
+        estimate: Callable[[], Awaitable[int]] | None = None,
+    ) -> TxRecord:
+        """Send a call. Returns once a node has it; ``record.hash`` is the transaction's id.
+
+        Args:
+            call: what to do. ``max_fee_per_gas_wei`` bounds the price besides the configured bounds.
+            key: the idempotency key; the same key with the same call attaches to the first submission.
+            exit: goes before user traffic, over the lane for exits. Needs ``gas_limit``: it is never estimated, because the
+                endpoint would see its data.
+            not_after: unix seconds after which it is not sent for the first time.
+            deadline: unix seconds by which it should be included; its price grows towards it.
+            progress: kept up to date, for a caller who may stop waiting.
+            estimate: gives the gas limit where the call has none; not asked if the key attaches to an earlier submission.
+
+        Raises:
+            IdempotencyConflict: the key was used with another call.
+            InsufficientFunds, FeeLimitExceeded, Reverted, Expired: nothing was sent.
+            UnknownOutcome: it is in the journal and goes on being sent.
+        """
+        self._check()
+        job = self._job(call, key or secrets.token_hex(16), is_exit=exit)
+        job.not_after, job.deadline = not_after, deadline
+        if progress is not None:
+            job.progress = progress
+        if key is None:
+            return await self._submit(job, estimate)
+        async with self._key_lock(key):
+            record = await self._journal.get(key)
+            if record is not None and record.request_digest != job.digest:
+                raise _conflict(key)
+            if record is None or record.state is TxState.ABANDONED:
+                job.again = record
+                return await self._submit(job, estimate)
+            job.progress.begun = job.progress.attached = True
+            job.progress.record = record
+            return await self._attached(record)
+
+    async def submit_signed(
+        self, raw: bytes, *, key: str | None = None, progress: SubmitProgress | None = None
+    ) -> TxRecord:
+        """Send a transaction of this account that was signed elsewhere, and follow it like one of its own.
+
+        Raises:
+            ValidationError: not a transaction of this account and chain, or its nonce is used.
+        """
+        self._check()
+        signed = decode_transaction(raw)
+        if signed.transaction.chain_id != self._chain_id or signed.sender != self.account:
+            raise ValidationError(
+                f"the transaction is of {signed.sender} on chain {signed.transaction.chain_id}", field="raw"
+            )
+        job = self._job(EvmCall(to=None), key or f"signed:{signed.hash.hex()}", is_exit=False)
+        job.digest = hashlib.sha256(raw).digest()
+        job.progress = progress or job.progress
+        async with self._key_lock(job.key):
+            record = await self._journal.get(job.key)
+            if record is not None and record.request_digest != job.digest:
+                raise _conflict(job.key)
+            if record is not None:
+                job.progress.begun = job.progress.attached = True
+                job.progress.record = record
+                return await self._attached(record)
+            async with self._nonce_lock:
+                nonce = signed.transaction.nonce
+                if nonce < self._pool.chain_nonce or nonce in self._pool.waiting:
+                    raise ValidationError(
+                        f"nonce {nonce} of the signed transaction is used", field="raw", hint="sign it with a free one"
+                    )
+                job.progress.begun = True
+                live = await self._journalled(self._record(signed, job.key, job.digest), 0, job)
+            self._spawn(self._deliver(job, live))
+            self._wake_tracker.set()
+            return await job.done
+
+    async def status(self, tx_hash: bytes) -> TxStatus:
+        """What is known of a transaction of any account: see ``StatusReader``."""
+        return await self._reader.status(tx_hash)
+
+    async def wait(self, tx_hash: bytes, depth: Depth = Depth.INCLUDED) -> TxStatus:
+        """Wait until the outcome is known at ``depth``; for ``Depth.PENDING`` until a node has it."""
+        while True:
+            live = self._pool.by_hash(tx_hash)
+            change = None if live is None else live.change()
+            try:
+                if live is None or live.inclusion is not None or (depth <= Depth.PENDING and live.accepted):
+                    status = await self._reader.status(tx_hash)
+                    decided = status.outcome in _DECIDED or depth <= Depth.PENDING
+                    if decided and status.at_least(depth):
+                        return status
+                self._wake_tracker.set()
+                if change is None:
+                    await self._clock.sleep(self.settings.poll_interval_s)
+                else:
+                    await change
+            finally:
+                if change is not None:
+                    change.cancel()
+
+    async def close(self) -> None:
+        """End all tasks. What waited in the queue fails; what is in the journal is taken up by the next ``start``."""
+        self._closed = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._queue.fail_all()
+        for live in self._pool:
+            live.wake()
+
+    def _check(self) -> None:
+        if self._closed or not self._tasks:
+            what = "is closed" if self._closed else "was not started"
+            raise AsyncRuntimeError(f"the sender of {self.account} {what}")
+
+    @asynccontextmanager
+    async def _key_lock(self, key: str) -> AsyncIterator[None]:
+        """One submission at a time for each key."""
+        lock, users = self._key_locks.get(key, (asyncio.Lock(), 0))
+        self._key_locks[key] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._key_locks[key]
+            if users == 1:
+                del self._key_locks[key]
+            else:
+                self._key_locks[key] = (lock, users - 1)
+
+    async def estimate(self, call: EvmCall) -> int:
+        """A gas limit for ``call``: what it needs now, with the margin.
+
+        Raises:
+            Reverted: it would revert.
+        """
+        gas = await self._client.estimate_gas(call.to, call.data, sender=self.account, value_wei=call.value_wei)
+        return gas if gas == _PLAIN_TRANSFER_GAS else gas + gas * self.settings.gas_margin_percent // 100
+
+    async def _submit(self, job: Job, estimate: Callable[[], Awaitable[int]] | None) -> TxRecord:
+        if job.call.gas_limit is not None:
+            job.gas_limit = job.call.gas_limit
+        elif job.exit:
+            raise ValidationError("an exit needs a gas limit: it is never estimated", field="gas_limit")
+        else:
+            job.gas_limit = await (self.estimate(job.call) if estimate is None else estimate())
+        self._check()
+        self._queue.put(job)
+        self._wake_tracker.set()
+        return await job.done
+
+    async def _attached(self, record: TxRecord) -> TxRecord:
+        """The outcome of an earlier submission with the same key."""
+        live = self._pool.by_key(record.key)
+        if live is None:
+            return record
+        while live.busy and not live.accepted:
+            await live.change()
+        if not live.accepted:
+            await self._look()
+        if not live.accepted:
+            raise self._delivery.unknown(live)
+        return live.record
+
+    async def _dispatch(self, *, exits: bool) -> None:
+        """Take jobs from one line, as long as the window is open. The lines do not wait for each other's nodes."""
+        window = self.settings.max_unconfirmed_per_key if exits else self.settings.user_window
+        while True:
+            await self._queue.arrival(exits=exits)
+            while len(self._pool.waiting) < window and (job := self._queue.take(exits=exits)) is not None:
+                try:
+                    live = await self._launch(job)
+                except asyncio.CancelledError:
+                    job.fail(
+                        AsyncRuntimeError("it was closed while the transaction was made", money_may_have_moved=True)
+                    )
+                    raise
+                except Exception as error:  # noqa: BLE001 - every job gets its own error, whatever it is
+                    job.fail(error)
+                else:
+                    if live is not None:
+                        self._spawn(self._deliver(job, live))
+
+    async def _launch(self, job: Job) -> LiveTx | None:
+        """Price, number, sign and journal. None if its caller has gone."""
+        price_bound = self.limits.price(is_exit=job.exit)
+        if job.call.max_fee_per_gas_wei is not None:
+            price_bound = min(price_bound, job.call.max_fee_per_gas_wei)
+        draft = UnsignedTransaction(
+            chain_id=self._chain_id,
+            nonce=self._pool.free_nonce(),
+            gas_limit=job.gas_limit,
+            max_fee_per_gas=price_bound,
+            max_priority_fee_per_gas=price_bound,
+            to=job.call.to,
+            value=job.call.value_wei,
+            data=job.call.data,
+        )
+        data_fee_wei = await self._data_fee.upper_bound_wei(draft)
+        price = offer(
+            await self._fees.price(),
+            gas_limit=job.gas_limit,
+            data_fee_wei=data_fee_wei,
+            price_bound=price_bound,
+            cost_bound=self.limits.cost(is_exit=job.exit),
+        )
+        await self._check_funds(draft.value + job.gas_limit * price.max_fee_per_gas + data_fee_wei, is_exit=job.exit)
+        async with self._nonce_lock:
+            if job.done.done():
+                return None
+            if job.not_after is not None and job.not_after < self._clock.now_ms() // 1000:
+                raise Expired("the time in which the transaction may be sent has passed", expired_at=job.not_after)
+            job.progress.begun = True
+            tx = replace(
+                draft,
+                nonce=self._pool.free_nonce(),
+                max_fee_per_gas=price.max_fee_per_gas,
+                max_priority_fee_per_gas=price.max_priority_fee_per_gas,
+            )
+            signed = await sign_transaction(tx, self._signer)
+            record = self._record(signed, job.key, job.digest)
+            record = replace(
+                record,
+                exit=job.exit,
+                not_after=job.not_after,
+                deadline=job.deadline,
+                price_bound_wei=job.call.max_fee_per_gas_wei,
+            )
+            return await self._journalled(record, data_fee_wei, job)
+
+    def _record(self, signed: SignedTransaction, key: str, digest: bytes) -> TxRecord:
+        return TxRecord(
+            key=key,
+            request_digest=digest,
+            chain_id=self._chain_id,
+            sender=self.account,
+            nonce=signed.transaction.nonce,
+            variants=(variant_of(signed.raw, signed.hash, signed.transaction),),
+            created_ms=self._clock.now_ms(),
+        )
+
+    async def _journalled(self, record: TxRecord, data_fee_wei: int, job: Job) -> LiveTx:
+        """Write the record, and only then let anything know of it."""
+        again = job.again
+        if again is None:
+            await self._journal.put_new(record)
+        else:
+            record = replace(record, variants=(*again.variants, *record.variants))
+            record = await self._journal.update(record, expected_version=again.version)
+        job.progress.record = record
+        live = live_from(record, now_s=self._clock.monotonic_s(), extra_wei=data_fee_wei)
+        live.busy = True
+        self._pool.add(live)
+        return live
+
+    async def _deliver(self, job: Job, live: LiveTx) -> None:
+        try:
+            async with asyncio.timeout(self.settings.send_timeout_s):
+                await self._delivery.first(live)
+            job.finish(live.record)
+        except TimeoutError:
+            job.fail(self._delivery.unknown(live))
+        except asyncio.CancelledError:
+            job.fail(self._delivery.unknown(live))
+            raise
+        except Exception as error:  # noqa: BLE001 - every job gets its own error, whatever it is
+            job.fail(error)
+        finally:
+            live.busy = False
+            self._queue.nudge()
+
+    async def _check_funds(self, cost_wei: int, *, is_exit: bool) -> None:
+        """Refuse what the account cannot pay besides all that is under way. Exits may use what is reserved for them."""
+        needed = cost_wei if is_exit else cost_wei + self.reserved_wei
+        if self._balance is None:
+            self._balance = await self._client.exits.balance(self.account)
+        if self._balance - self._pool.committed_wei >= needed:
+            return
+        await self._look()
+        self._balance = await self._client.exits.balance(self.account)
+        available = max(self._balance - self._pool.committed_wei, 0)
+        if available < needed:
+            raise InsufficientFunds(
+                f"the account {self.account} has {available} wei to spend and needs {needed}",
+                hint="send ETH to the account, or wait until what is under way is included",
+                coin="ETH",
+                needed=needed,
+                available=available,
+                account=str(self.account),
+            )
+
+    async def _look(self) -> None:
+        async with self._look_lock:
+            await self._tracker.look()
+            self._balance = None
+        self._queue.nudge()
+
+    async def _track(self) -> None:
+        settings = self.settings
+        while True:
+            self._wake_tracker.clear()
+            if len(self._pool) or len(self._queue):
+                await self._look()
+                self._fill_hole()
+            await self._clock.sleep(settings.poll_interval_s)
+            waited = settings.poll_interval_s
+            while not self._wake_tracker.is_set() and not self._pool.waiting and waited < settings.idle_poll_interval_s:
+                await self._clock.sleep(settings.poll_interval_s)
+                waited += settings.poll_interval_s
+
+    def _fill_hole(self) -> None:
+        """Use a nonce that nobody took and that others wait behind, for a transfer of nothing to the account itself."""
+        if self._pool.blocking_hole is None or len(self._queue):
+            return
+        call = EvmCall(to=self.account, gas_limit=_PLAIN_TRANSFER_GAS)
+        job = self._job(call, f"fill:{secrets.token_hex(16)}", is_exit=True)
+        job.gas_limit = _PLAIN_TRANSFER_GAS
+        job.done.add_done_callback(_swallow)
+        self._queue.put(job)
+
+    def _job(self, call: EvmCall, key: str, *, is_exit: bool) -> Job:
+        return Job(
+            call=call,
+            key=key,
+            digest=request_digest(call),
+            gas_limit=0,
+            exit=is_exit,
+            not_after=None,
+            deadline=None,
+            again=None,
+            progress=SubmitProgress(),
+            done=asyncio.get_running_loop().create_future(),
+        )
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _supervise(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Keep one of the loops running: an endpoint or a store that fails now may work again later."""
+        while True:
+            try:
+                await work()
+            except Layer2Error as error:
+                _log.warning("evm_sender_error", extra={"account": str(self.account), "error": str(error)})
+            except Exception:  # noqa: BLE001 - logged with its trace, and the loop goes on
+                _log.exception("evm_sender_failed", extra={"account": str(self.account)})
+            await self._clock.sleep(self.settings.poll_interval_s)
+
+
+def _conflict(key: str) -> IdempotencyConflict:
+    return IdempotencyConflict(
+        f"the idempotency key {key!r} was used for another transaction", hint="use a new key", key=key
+    )
+
+
+def _swallow(future: asyncio.Future[TxRecord]) -> None:
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,9 @@
+"""What signs for an EVM account: a local key, and the encrypted file it is kept in."""
+
+from __future__ import annotations
+
+from layer2.protocol import Signer
+from layer2.signers._keystore import decrypt_keystore, encrypt_keystore, load_keystore
+from layer2.signers._local import LocalSigner
+
+__all__ = ["LocalSigner", "Signer", "decrypt_keystore", "encrypt_keystore", "load_keystore"]

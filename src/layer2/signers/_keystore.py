@@ -1,0 +1,156 @@
+"""Private keys in encrypted files: Web3 Secret Storage, version 3."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import re
+import secrets
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from layer2._crypto import keccak256
+from layer2.errors import SignerError
+from layer2.signers._local import LocalSigner
+
+__all__ = ["decrypt_keystore", "encrypt_keystore", "load_keystore"]
+
+MAX_KEYSTORE_BYTES: Final = 64 * 1024
+_SCRYPT_N: Final = 2**18
+_MAX_SCRYPT_BYTES: Final = 1024**3
+_MAX_ITERATIONS: Final = 50_000_000
+_HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2})*", re.ASCII)
+
+
+async def load_keystore(path: Path, password: str) -> LocalSigner:
+    """Read and decrypt a keystore file.
+
+    Raises:
+        SignerError: not readable, not a keystore, or the wrong password.
+    """
+    try:
+        text = await asyncio.to_thread(_read, path)
+    except OSError as error:
+        raise SignerError(f"the keystore {path} cannot be read: {error.strerror}") from error
+    return await decrypt_keystore(text, password)
+
+
+async def decrypt_keystore(text: str | bytes, password: str) -> LocalSigner:
+    """The signer in a keystore. The key derivation, slow on purpose, runs in a thread.
+
+    Raises:
+        SignerError: not a keystore of version 3, unknown parameters, or the wrong password.
+    """
+    try:
+        document = json.loads(text) if len(text) <= MAX_KEYSTORE_BYTES else None
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or document.get("version") != 3:
+        raise SignerError("not a keystore file of version 3")
+    crypto = document.get("crypto", document.get("Crypto"))
+    key = await asyncio.to_thread(_decrypt, crypto, password)
+    signer = LocalSigner(key)
+    named = document.get("address")
+    if named is not None and str(named).lower().removeprefix("0x") != signer.address.raw.hex():
+        raise SignerError("the keystore names another account than its key has")
+    return signer
+
+
+async def encrypt_keystore(signer: LocalSigner, password: str, *, scrypt_n: int = _SCRYPT_N) -> str:
+    """A keystore file's text for the signer's key: scrypt (r = 8, p = 1) and AES-128-CTR.
+
+    Args:
+        signer: whose key it is.
+        password: what opens it; an empty one is refused.
+        scrypt_n: cost, a power of two; the default takes 256 MiB and about a second.
+
+    Raises:
+        SignerError: the password is empty.
+    """
+    if not password:
+        raise SignerError("a keystore needs a password")
+    return await asyncio.to_thread(_encrypt, signer, password, scrypt_n)
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_KEYSTORE_BYTES + 1)
+
+
+def _encrypt(signer: LocalSigner, password: str, scrypt_n: int) -> str:
+    salt, iv = secrets.token_bytes(32), secrets.token_bytes(16)
+    derived = _scrypt(password, salt, scrypt_n, 8, 1)
+    ciphertext = _aes_ctr(derived[:16], iv, signer.export_private_key())
+    crypto = {
+        "cipher": "aes-128-ctr",
+        "cipherparams": {"iv": iv.hex()},
+        "ciphertext": ciphertext.hex(),
+        "kdf": "scrypt",
+        "kdfparams": {"dklen": 32, "n": scrypt_n, "r": 8, "p": 1, "salt": salt.hex()},
+        "mac": keccak256(derived[16:32] + ciphertext).hex(),
+    }
+    document = {"address": signer.address.raw.hex(), "crypto": crypto, "id": str(uuid.uuid4()), "version": 3}
+    return json.dumps(document)
+
+
+def _decrypt(crypto: Any, password: str) -> bytes:
+    fields = _object(crypto, "crypto")
+    if fields.get("cipher") != "aes-128-ctr":
+        raise SignerError("the keystore's cipher is not aes-128-ctr")
+    iv = _bytes(_object(fields.get("cipherparams"), "cipherparams").get("iv"), "iv", 16)
+    ciphertext = _bytes(fields.get("ciphertext"), "ciphertext", 32)
+    mac = _bytes(fields.get("mac"), "mac", 32)
+    derived = _derive(str(fields.get("kdf")), _object(fields.get("kdfparams"), "kdfparams"), password)
+    if not hmac.compare_digest(keccak256(derived[16:32] + ciphertext), mac):
+        raise SignerError("the password does not open the keystore", hint="check the password; the file may be damaged")
+    return _aes_ctr(derived[:16], iv, ciphertext)
+
+
+def _derive(kdf: str, params: Mapping[str, Any], password: str) -> bytes:
+    salt = _bytes(params.get("salt"), "salt", None)
+    if params.get("dklen") != 32:
+        raise SignerError("the keystore's derived key does not have 32 bytes")
+    if kdf == "scrypt":
+        return _scrypt(password, salt, _int(params, "n"), _int(params, "r"), _int(params, "p"))
+    if kdf == "pbkdf2":
+        rounds = _int(params, "c")
+        if params.get("prf") != "hmac-sha256" or rounds > _MAX_ITERATIONS:
+            raise SignerError("the keystore's pbkdf2 parameters are not supported")
+        return hashlib.pbkdf2_hmac("sha256", password.encode(), salt, rounds, 32)
+    raise SignerError("the keystore's key derivation is neither scrypt nor pbkdf2")
+
+
+def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
+    needed = 128 * r * (n + p + 2)
+    if n & (n - 1) or needed > _MAX_SCRYPT_BYTES or p > 16:
+        raise SignerError("the keystore's scrypt parameters are not valid, or need more than 1 GiB")
+    return hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=needed + 1024 * 1024, dklen=32)
+
+
+def _aes_ctr(key: bytes, iv: bytes, text: bytes) -> bytes:
+    from Crypto.Cipher import AES
+
+    return bytes(AES.new(key, AES.MODE_CTR, nonce=b"", initial_value=iv).encrypt(text))
+
+
+def _object(value: Any, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise SignerError(f"the keystore has no {name}")
+    return value
+
+
+def _bytes(value: Any, name: str, size: int | None) -> bytes:
+    if not isinstance(value, str) or not _HEX.fullmatch(value) or (size is not None and len(value) != 2 * size):
+        raise SignerError(f"the keystore's {name} is malformed")
+    return bytes.fromhex(value)
+
+
+def _int(params: Mapping[str, Any], name: str) -> int:
+    value = params.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise SignerError(f"the keystore's {name} is malformed")
+    return value
