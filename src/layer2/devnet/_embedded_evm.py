@@ -123,7 +123,7 @@ class EmbeddedEvm:
 
         Raises:
             RpcError: what a node would answer as its ``error``.
-            AsyncRuntimeError: not started, or closed.
+            AsyncRuntimeError: not started, closed, or mining came to an end by an error (the cause).
         """
         methods = self._started()
         result = await self._in_thread(methods.handle, method, params)
@@ -161,6 +161,8 @@ class EmbeddedEvm:
     def _started(self) -> EvmMethods:
         if self._methods is None:
             raise AsyncRuntimeError("the embedded EVM is not running", hint="use it as an async context manager")
+        if self._miner is not None and self._miner.done():
+            raise AsyncRuntimeError("the embedded EVM mines no more") from self._miner.exception()
         return self._methods
 
     def _now_s(self) -> int:

@@ -17,7 +17,7 @@ from layer2.devnet._evm_json import (
     receipt_json,
     transaction_json,
 )
-from layer2.devnet._evm_pool import SERVER_ERROR
+from layer2.devnet._evm_pool import SERVER_ERROR, floor_gas
 from layer2.evm._abi import decode_revert
 from layer2.evm._rpc_error import RpcError
 
@@ -173,7 +173,9 @@ class EvmMethods:
         computation = self._execute(message, block, tag)
         if computation.is_error:
             raise _execution_error(computation)
-        high, low = message.gas, 21_000 - 1
+        high, low = message.gas, floor_gas(message.data) - 1
+        if self._succeeds(message, low + 1, block, tag):
+            return hex_quantity(low + 1)
         # A try with what was used, and a 64th more for calls that pass on all but a 64th, nearly always bounds it at once.
         guess = computation.get_gas_used() * 65 // 63 + 64_000
         while high - low > 1:

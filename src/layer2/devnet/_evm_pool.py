@@ -10,11 +10,15 @@ from layer2.evm._rpc_error import RpcError
 if TYPE_CHECKING:
     from layer2.devnet._evm_chain import PoolTransaction
 
-__all__ = ["Mempool"]
+__all__ = ["Mempool", "floor_gas"]
 
 SERVER_ERROR: Final = -32000
-FLOOR_GAS_PER_TOKEN: Final = 10
-"""EIP-7623: a transaction pays at least this much per token of its data, over the 21,000."""
+BASE_GAS: Final = 21_000
+
+
+def floor_gas(data: bytes) -> int:
+    """The least gas that a transaction with ``data`` pays (EIP-7623): 10 for a zero byte and 40 for another, over the base."""
+    return BASE_GAS + 10 * data.count(0) + 40 * (len(data) - data.count(0))
 
 
 class Mempool:
@@ -78,8 +82,7 @@ class Mempool:
             raise RpcError(SERVER_ERROR, f"nonce too low: next nonce {state_nonce}, tx nonce {tx.nonce}")
         if tx.gas < tx.intrinsic_gas:
             raise RpcError(SERVER_ERROR, f"intrinsic gas too low: gas {tx.gas}, minimum needed {tx.intrinsic_gas}")
-        zeros = tx.data.count(0)
-        floor = 21_000 + FLOOR_GAS_PER_TOKEN * (zeros + 4 * (len(tx.data) - zeros))
+        floor = floor_gas(tx.data)
         if tx.gas < floor:
             raise RpcError(
                 SERVER_ERROR, f"insufficient gas for floor data gas cost: gas {tx.gas}, minimum needed {floor}"
