@@ -89,8 +89,8 @@ lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
 	@for version in $(VERSIONS); do $(BIN)/mypy --python-version $$version || exit 1; done
-	@$(BIN)/pyright --warnings
-	@PYTHONPATH=src $(BIN)/lint-imports --no-cache
+	@$(BIN)/pyright --warnings --pythonpath $(BIN)/python
+	@PYTHONPATH=src $(BIN)/lint-imports --no-cache --no-logo
 
 docs: $(VENV)/.installed-dev
 	@$(SPHINX)
