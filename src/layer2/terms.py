@@ -73,8 +73,8 @@ class ChainTiming(Value):
     """Life of invoices that the swap makes itself."""
     payment_time_limit_s: int
     """For how long new payment attempts are started."""
-    route_cltv_limit_blocks: int
-    """Longest total time lock of a payment's route."""
+    route_cltv_blocks: int
+    """Longest time lock of a payment's route before its final hop."""
     hold_expiry_delta_blocks: int
     """lnd gives a held payment back this many blocks before it expires; at least 18."""
     onchain_resolve_blocks: int

@@ -44,7 +44,7 @@ TIMING = ChainTiming(
     lock_window_s=600,
     invoice_expiry_s=3600,
     payment_time_limit_s=300,
-    route_cltv_limit_blocks=100,
+    route_cltv_blocks=100,
     hold_expiry_delta_blocks=18,
     onchain_resolve_blocks=6,
     slack_blocks=3,
@@ -88,6 +88,7 @@ def _make_deal(
         role=role,
         signed=SignedTerms(terms=terms, signature=b"\x05" * 65),
         invoice_expires_at=1_800_003_600,
+        invoice_final_cltv=80,
     )
 
 
@@ -122,6 +123,11 @@ class Databases:
 def databases(request, tmp_path):
     server = request.getfixturevalue("postgres_server") if request.param == "postgresql" else ""
     return Databases(request.param, tmp_path, server)
+
+
+@pytest.fixture
+def postgres_databases(postgres_server, tmp_path):
+    return Databases("postgresql", tmp_path, postgres_server)
 
 
 @pytest.fixture

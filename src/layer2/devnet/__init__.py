@@ -9,11 +9,15 @@ if TYPE_CHECKING:
     from layer2.devnet._anvil import EvmAccount
     from layer2.devnet._binaries import NodeBinaries, ensure_binaries, find_binaries
     from layer2.devnet._btcd import BtcdEndpoint
+    from layer2.devnet._embedded import EmbeddedNetwork
+    from layer2.devnet._embedded_evm import EmbeddedEvm
     from layer2.devnet._lnd_process import LndEndpoint
     from layer2.devnet._regtest import LndName, RegtestNetwork
 
 __all__ = [
     "BtcdEndpoint",
+    "EmbeddedEvm",
+    "EmbeddedNetwork",
     "EvmAccount",
     "LndEndpoint",
     "LndName",
@@ -25,6 +29,8 @@ __all__ = [
 
 _HOME = {
     "BtcdEndpoint": "_btcd",
+    "EmbeddedEvm": "_embedded_evm",
+    "EmbeddedNetwork": "_embedded",
     "EvmAccount": "_anvil",
     "LndEndpoint": "_lnd_process",
     "LndName": "_regtest",

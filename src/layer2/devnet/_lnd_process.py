@@ -73,6 +73,7 @@ class LndProcess:
             "--protocol.wumbo-channels",
             "--accept-keysend",
             "--accept-amp",
+            "--bitcoin.timelockdelta=24",
             "--trickledelay=50",
             "--gossip.sub-batch-delay=5ms",
             "--caches.rpc-graph-cache-duration=100ms",

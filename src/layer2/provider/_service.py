@@ -174,11 +174,9 @@ class ProviderService:
         lock_by = submarine_lock_by(timing, now)
         if invoice.expires_at < lock_by + min_invoice_life_s(timing, policy):
             raise _refuse("expiry", "the invoice expires before it could be paid")
-        timelock = submarine_timelock(timing, invoice.expires_at)
+        timelock = submarine_timelock(timing, invoice.expires_at, invoice.min_final_cltv_delta)
         if timelock - now > timing.max_timelock_s:
-            raise _refuse("expiry", "the invoice lives so long that the lock would be too long")
-        if invoice.min_final_cltv_delta + 24 > timing.route_cltv_limit_blocks:
-            raise _refuse("cltv", "the invoice asks for a longer time lock than any route may have")
+            raise _refuse("timelock", "the invoice lives or is held for so long that the lock would be too long")
         async with self._offering:
             self._inventory.check_room(self.settings, SwapDirection.SUBMARINE, amount_sat, self._unsafe_sat(policy))
             free_msat = node.spendable_msat - self._inventory.lightning_bound_msat()
@@ -345,7 +343,13 @@ class ProviderService:
         return SignedTerms(terms=terms, signature=await self._signer.sign_digest(terms.digest))
 
     async def _store(self, signed: SignedTerms, invoice: Invoice, *, bind_hash: bool) -> SwapResponse:
-        deal = Deal(id=signed.terms.swap_id, role=Role.PROVIDER, signed=signed, invoice_expires_at=invoice.expires_at)
+        deal = Deal(
+            id=signed.terms.swap_id,
+            role=Role.PROVIDER,
+            signed=signed,
+            invoice_expires_at=invoice.expires_at,
+            invoice_final_cltv=invoice.min_final_cltv_delta,
+        )
         try:
             swap: StoredSwap = await self._engine.begin(deal, bind_hash=bind_hash)
         except HashTakenError as error:

@@ -20,7 +20,7 @@ from layer2.errors import (
     StorageError,
 )
 from layer2.lightning import LightningNode, PaymentState
-from layer2.swaps._deadlines import may_pay, reverse_final_cltv
+from layer2.swaps._deadlines import may_pay, submarine_cltv_limit
 from layer2.swaps._effects import CancelInvoice, Claim, PayInvoice, Refund, RefundEarly, SendLock, SettleInvoice
 from layer2.swaps._look import lock_key
 from layer2.swaps._observations import EffectRefused, LockStatus
@@ -169,17 +169,22 @@ class Actor:
         if view.at_depth.status is not LockStatus.LOCKED or view.latest.status is not LockStatus.LOCKED:
             return "the lock is not there any more"
         now = max(now, view.head_timestamp)
-        if not may_pay(terms.timing, invoice_expires_at=deal.invoice_expires_at, timelock=terms.lock.timelock, now=now):
+        if not may_pay(
+            terms.timing,
+            invoice_expires_at=deal.invoice_expires_at,
+            final_cltv=deal.invoice_final_cltv,
+            timelock=terms.lock.timelock,
+            now=now,
+        ):
             return "too little time is left to pay"
         return None
 
     async def _run_payment(self, swap: StoredSwap, wake: Callable[[], None], *, first: bool) -> None:
         assert self._node is not None
         deal, terms = swap.deal, swap.deal.terms
-        cltv_limit = terms.timing.route_cltv_limit_blocks
+        cltv_limit = submarine_cltv_limit(terms.timing, deal.invoice_final_cltv)
         fee_limit_msat = terms.routing_fee_limit_msat
         if deal.role is Role.CLIENT:
-            cltv_limit += reverse_final_cltv(terms.timing, terms.depth_policy)
             fee_limit_msat = deal.routing_fee_limit_msat
         try:
             await self._node.pay(

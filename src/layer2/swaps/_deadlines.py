@@ -17,6 +17,7 @@ from layer2.transactions import Depth
 
 __all__ = [
     "BOB_TIMING",
+    "DEFAULT_FINAL_CLTV",
     "DEVNET_TIMING",
     "QUANTILE",
     "check_timing",
@@ -33,12 +34,16 @@ __all__ = [
     "reverse_lock_by",
     "reverse_timelock",
     "slow_s",
+    "submarine_cltv_limit",
     "submarine_lock_by",
     "submarine_timelock",
 ]
 
 QUANTILE = 1e-6
 """Chance that a number of blocks takes longer than ``slow`` or less time than ``fast``."""
+
+DEFAULT_FINAL_CLTV = 80
+"""What lnd's invoices ask for."""
 
 LOCK_WINDOW_S = 600
 """A submarine client has this long from the quote to its lock, on networks with usual block times."""
@@ -102,13 +107,18 @@ def min_invoice_life_s(timing: ChainTiming, policy: DepthPolicy) -> int:
     return depth_wait_s(timing, policy) + timing.evm_inclusion_s + timing.payment_time_limit_s
 
 
-def submarine_timelock(timing: ChainTiming, invoice_expires_at: int) -> int:
+def submarine_cltv_limit(timing: ChainTiming, final_cltv: int) -> int:
+    """Longest total time lock of a payment to an invoice that asks for ``final_cltv`` blocks at its end."""
+    return timing.route_cltv_blocks + final_cltv
+
+
+def submarine_timelock(timing: ChainTiming, invoice_expires_at: int, final_cltv: int) -> int:
     """Earliest timelock at which the provider can neither pay nor be left with a payment in flight any more.
 
     lnd starts no payment of an expired invoice; what was started lasts at most as long as its time lock and its resolution on
     chain take.
     """
-    blocks = timing.route_cltv_limit_blocks + 3 + timing.onchain_resolve_blocks
+    blocks = submarine_cltv_limit(timing, final_cltv) + 3 + timing.onchain_resolve_blocks
     return (
         invoice_expires_at
         + timing.clock_skew_s
@@ -119,11 +129,11 @@ def submarine_timelock(timing: ChainTiming, invoice_expires_at: int) -> int:
     )
 
 
-def may_pay(timing: ChainTiming, *, invoice_expires_at: int, timelock: int, now: int) -> bool:
+def may_pay(timing: ChainTiming, *, invoice_expires_at: int, final_cltv: int, timelock: int, now: int) -> bool:
     """Whether a provider may begin to pay: the invoice lives through the payment window, the lock through the worst payment."""
     return (
         now + timing.payment_time_limit_s <= invoice_expires_at
-        and submarine_timelock(timing, invoice_expires_at) <= timelock
+        and submarine_timelock(timing, invoice_expires_at, final_cltv) <= timelock
     )
 
 
@@ -200,9 +210,9 @@ def check_timing(timing: ChainTiming) -> ChainTiming:
         "D covers a block": timing.evm_inclusion_s >= 2 * timing.evm_block_s,
         "finality is not before safety": timing.finality_s >= timing.safe_lag_s,
         "lnd's hold expiry delta is at least 18": timing.hold_expiry_delta_blocks >= 18,
-        "routes leave room for the final hop": timing.route_cltv_limit_blocks >= 40,
+        "routes leave room for a hop": timing.route_cltv_blocks >= 20,
         "the longest lock covers the longest submarine swap": submarine_timelock(
-            timing, timing.lock_window_s + min_invoice_life_s(timing, final)
+            timing, timing.lock_window_s + min_invoice_life_s(timing, final), DEFAULT_FINAL_CLTV
         )
         <= timing.max_timelock_s,
         "the contract takes the longest lock": timing.max_timelock_s <= 60 * 86_400,
@@ -230,7 +240,7 @@ BOB_TIMING = check_timing(
         lock_window_s=LOCK_WINDOW_S,
         invoice_expiry_s=600,
         payment_time_limit_s=120,
-        route_cltv_limit_blocks=400,
+        route_cltv_blocks=320,
         hold_expiry_delta_blocks=18,
         onchain_resolve_blocks=36,
         slack_blocks=3,
@@ -255,7 +265,7 @@ DEVNET_TIMING = check_timing(
         lock_window_s=30,
         invoice_expiry_s=30,
         payment_time_limit_s=15,
-        route_cltv_limit_blocks=80,
+        route_cltv_blocks=32,
         hold_expiry_delta_blocks=18,
         onchain_resolve_blocks=3,
         slack_blocks=3,

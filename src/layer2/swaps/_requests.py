@@ -17,6 +17,7 @@ from layer2.errors import AmountError, FeeLimitExceeded, InsufficientFunds, Invo
 from layer2.lightning import Invoice, LightningNode, decode_invoice
 from layer2.swaps._checks import Expected, check_reverse_terms, check_submarine_terms
 from layer2.swaps._deadlines import (
+    DEFAULT_FINAL_CLTV,
     claim_room_s,
     depth_wait_s,
     min_invoice_life_s,
@@ -162,7 +163,8 @@ class SwapRequests:
         if submarine:
             token = self._to_token(amount_sat)
             policy = next((p for bound, p in pair.depth_policies if token <= bound), pair.depth_policies[-1][1])
-            worst = submarine_timelock(timing, timing.lock_window_s + min_invoice_life_s(timing, policy))
+            life = timing.lock_window_s + min_invoice_life_s(timing, policy)
+            worst = submarine_timelock(timing, life, DEFAULT_FINAL_CLTV)
             worst += timing.evm_inclusion_s + timing.finality_s
         else:
             policy = self._depth_policy(amount_sat)
@@ -261,6 +263,7 @@ class SwapRequests:
             role=Role.CLIENT,
             signed=signed,
             invoice_expires_at=invoice.expires_at,
+            invoice_final_cltv=invoice.min_final_cltv_delta,
             own_invoice=own_invoice,
             max_gas_wei=max_gas_wei,
         )
@@ -305,6 +308,7 @@ class SwapRequests:
             role=Role.CLIENT,
             signed=signed,
             invoice_expires_at=invoice.expires_at,
+            invoice_final_cltv=invoice.min_final_cltv_delta,
             pays_itself=pays_itself,
             preimage_time_ms=time_ms,
             routing_fee_limit_msat=max(0, max_fee_sat - price.provider_fee_sat) * MSAT,

@@ -66,6 +66,8 @@ class Deal:
     signed: SignedTerms
     invoice_expires_at: int
     """Unix seconds; read from the terms' invoice when the swap is made."""
+    invoice_final_cltv: int
+    """Blocks that the invoice asks for at its end."""
     pays_itself: bool = True
     """Reverse client: whether our own node pays the invoice; False if anyone may."""
     own_invoice: bool = False

@@ -74,11 +74,16 @@ def _on_chain(deal: Deal, state: State, view: ChainView) -> Decision | None:
 def _offered(deal: Deal, view: ChainView) -> Decision | None:
     terms = deal.terms
     now = max(view.now_s, view.head_timestamp)
-    invoice_expires_at = deal.invoice_expires_at
     if view.at_depth.status is LockStatus.LOCKED:
         if view.latest.status is not LockStatus.LOCKED:
             return None
-        if may_pay(terms.timing, invoice_expires_at=invoice_expires_at, timelock=terms.lock.timelock, now=now):
+        if may_pay(
+            terms.timing,
+            invoice_expires_at=deal.invoice_expires_at,
+            final_cltv=deal.invoice_final_cltv,
+            timelock=terms.lock.timelock,
+            now=now,
+        ):
             return Decision(state=Paying(), effects=(PayInvoice(),), bind_hash=True)
         return Decision(state=Failed(reason="the lock came too late to pay the invoice"))
     last_moment = terms.lock_by + terms.timing.evm_inclusion_s + depth_wait_s(terms.timing, terms.depth_policy)
