@@ -225,7 +225,9 @@ def test_an_error_does_not_show_the_preimage(made, proof):
 def test_the_published_schema_is_the_one_of_the_code(proof):
     published = Path(layer2.proofs.__file__).with_name("transfer_proof.v1.schema.json")
     schema = transfer_proof_schema()
-    assert json.loads(published.read_text()) == schema
+    assert json.loads(published.read_text()) == schema, (
+        "the format of released proofs must stay readable: a change of it is another version, with a reader for this one"
+    )
     assert set(schema["properties"]) == set(json.loads(proof.to_json()))
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 

@@ -43,8 +43,17 @@ def parse_proof(text: str | bytes) -> Proof | TransferProof:
 
 def transfer_proof_schema() -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of transfer proofs, version 1; also in ``transfer_proof.v1.schema.json``."""
+    schema: dict[str, Any] = _structure(TransferProof.json_schema())
     return {
+        **schema,
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "layer2 transfer proof, version 1",
-        **{key: value for key, value in TransferProof.json_schema().items() if key != "title"},
     }
+
+
+def _structure(schema: Any) -> Any:
+    # The texts in a schema come from docstrings, and a better docstring is not another format.
+    if isinstance(schema, dict):
+        texts = {key for key in ("title", "description") if isinstance(schema.get(key), str)}
+        return {key: _structure(value) for key, value in schema.items() if key not in texts}
+    return [_structure(part) for part in schema] if isinstance(schema, list) else schema
