@@ -1,7 +1,10 @@
 """The JSON of proofs: one spelling, one version, and nothing but ProofError for everything else."""
 
 import json
+import os
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -238,3 +241,18 @@ def test_the_package_lists_what_it_has():
         assert getattr(layer2.proofs, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = layer2.proofs.nothing
+
+
+def test_the_verifier_loads_no_network_and_no_store():
+    program = (
+        "import sys\n"
+        "from layer2.proofs import TransferExpectations, TransferProof, parse_proof, verify_transfer_proof\n"
+        "loaded = {name.partition('.')[0] for name in sys.modules} | set(sys.modules)\n"
+        "found = loaded & {'aiohttp', 'asyncio', 'http', 'socket', 'sqlalchemy', 'ssl', 'urllib.request', 'yarl',\n"
+        "                  'layer2.proofs._collect', 'layer2.storage', 'layer2.evm._rpc'}\n"
+        "sys.exit(f'loaded: {sorted(found)}' if found else 0)\n"
+    )
+    paths = [str(Path(layer2.proofs.__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
