@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from layer2.lightning import ChannelPolicy, MemoryLightning
+from layer2.lightning import ChannelPolicy, LndNode, MemoryLightning
 
 
 class ManualClock:
@@ -78,3 +78,16 @@ async def settle_loop() -> None:
 @pytest.fixture
 def run_ready():
     return settle_loop
+
+
+@pytest.fixture
+def connect_lnd(regtest):
+    """Makes a connection to a real lnd by its name. Not async: it reads the credentials from files."""
+
+    def connect(name, **options) -> LndNode:
+        lnd = regtest.lnd(name)
+        return LndNode.from_files(
+            lnd.rest_url, macaroon_path=lnd.macaroon_path, tls_cert_path=lnd.tls_cert_path, **options
+        )
+
+    return connect

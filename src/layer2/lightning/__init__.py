@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from layer2.lightning._bolt11 import decode_invoice
     from layer2.lightning._bolt11_encode import UnsignedInvoice, encode_invoice, sign_invoice
+    from layer2.lightning._faults import FaultyLightningNode, LightningFault
     from layer2.lightning._invoice import FallbackAddress, Feature, Invoice, RouteHop
     from layer2.lightning._journal import MemoryJournal, OperationJournal
     from layer2.lightning._lnd import HtlcResolution, LndNode
@@ -31,12 +32,14 @@ if TYPE_CHECKING:
 __all__ = [
     "ChannelPolicy",
     "FallbackAddress",
+    "FaultyLightningNode",
     "Feature",
     "HeldHtlc",
     "HtlcResolution",
     "Invoice",
     "InvoiceRecord",
     "InvoiceState",
+    "LightningFault",
     "LightningNetwork",
     "LightningNode",
     "LndNode",
@@ -60,12 +63,14 @@ __all__ = [
 _HOME = {
     "ChannelPolicy": "_memory_route",
     "FallbackAddress": "_invoice",
+    "FaultyLightningNode": "_faults",
     "Feature": "_invoice",
     "HeldHtlc": "_node",
     "HtlcResolution": "_lnd",
     "Invoice": "_invoice",
     "InvoiceRecord": "_node",
     "InvoiceState": "_node",
+    "LightningFault": "_faults",
     "LightningNetwork": "_network",
     "LightningNode": "_node",
     "LndNode": "_lnd",

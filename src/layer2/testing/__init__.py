@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unittest.mock import ANY
 
+    from layer2.lightning._faults import FaultyLightningNode, LightningFault
     from layer2.testing._canary import Canaries
+    from layer2.testing._lightning_conformance import LightningHarness, LightningNodeConformance
     from layer2.testing._mock import Expectation, MockCall, MockFailure, MockLayer2Protocol
     from layer2.testing._protocol_conformance import ConformanceSubject, Layer2ProtocolConformance
     from layer2.testing._virtual_clock import VirtualClock
@@ -21,7 +23,11 @@ __all__ = [
     "Canaries",
     "ConformanceSubject",
     "Expectation",
+    "FaultyLightningNode",
     "Layer2ProtocolConformance",
+    "LightningFault",
+    "LightningHarness",
+    "LightningNodeConformance",
     "MockCall",
     "MockFailure",
     "MockLayer2Protocol",
@@ -33,7 +39,11 @@ _HOME = {
     "Canaries": "layer2.testing._canary",
     "ConformanceSubject": "layer2.testing._protocol_conformance",
     "Expectation": "layer2.testing._mock",
+    "FaultyLightningNode": "layer2.lightning._faults",
     "Layer2ProtocolConformance": "layer2.testing._protocol_conformance",
+    "LightningFault": "layer2.lightning._faults",
+    "LightningHarness": "layer2.testing._lightning_conformance",
+    "LightningNodeConformance": "layer2.testing._lightning_conformance",
     "MockCall": "layer2.testing._mock",
     "MockFailure": "layer2.testing._mock",
     "MockLayer2Protocol": "layer2.testing._mock",
