@@ -157,6 +157,18 @@ def test_a_forked_child_does_not_keep_the_lock_of_its_dead_parent(sqlite_url):
         os.waitpid(child, 0)
 
 
+def test_a_child_that_closes_what_it_inherited_does_not_fail(sqlite_url):
+    from layer2.storage import _sqlite
+
+    session = Session(sqlite_url, read_only=False, adopt=False)
+    session.open()
+    _sqlite._forget_in_child()
+    session.close()
+    session.close()
+    with pytest.raises(StorageError, match="closed"):
+        session.run(get_meta, "key")
+
+
 async def test_readers_work_beside_the_writer_and_cannot_write(url, clock, make_swap):
     async with await Store.open(url, clock=clock) as store:
         await store.run(swaps.insert_swap, make_swap(1), at_ms=1)

@@ -58,6 +58,13 @@ class PostgresqlBackend:
         return engine
 
     def _configure(self, connection: Any, record: object) -> None:  # noqa: ARG002 - SQLAlchemy's signature
+        try:
+            self._begin_session(connection)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _begin_session(self, connection: Any) -> None:
         connection.autocommit = True
         for statement in _SESSION:
             connection.execute(statement)

@@ -109,8 +109,13 @@ def apply_transition(
         StaleVersion: the swap is not at that version (any more). Nothing was written.
         HashTaken: another swap has the hash. Nothing was written.
     """
-    row = conn.execute(select(swap.c.role, swap.c.state_kind, swap.c.version).where(swap.c.id == swap_id)).one_or_none()
-    if row is None or row.version != expected_version:
+    # FOR UPDATE (PostgreSQL; SQLite has the write lock since BEGIN): from here on the version stands still.
+    row = conn.execute(
+        select(swap.c.role, swap.c.state_kind)
+        .where(swap.c.id == swap_id, swap.c.version == expected_version)
+        .with_for_update()
+    ).one_or_none()
+    if row is None:
         raise StaleVersion(swap_id, expected_version)
     if bind_hash is not None:
         _check_hash(conn, bind_hash, swap_id)
@@ -129,8 +134,7 @@ def apply_transition(
             updated_at_ms=at_ms,
         )
     ).rowcount
-    if hit != 1:
-        raise StaleVersion(swap_id, expected_version)
+    assert hit == 1
     if bind_hash is not None:
         _bind_hash(conn, bind_hash, swap_id, row.role, at_ms)
     seen = encode_observation(observation)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import pytest
+from sqlalchemy import Connection
+
+from layer2.errors import StorageError, StoreInUse
+from layer2.storage import Store
+from layer2.storage._meta import get_meta, set_meta
+from layer2.storage._postgresql import PostgresqlBackend
+
+
+@pytest.fixture
+def databases(postgres_databases):
+    return postgres_databases
+
+
+def server_pid(conn):
+    return conn.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+
+
+async def end_session(server, pid):
+    """Cut the store's connection from the server's side, and wait until its lock is free."""
+
+    def cut():
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute("SELECT pg_terminate_backend(%s, 30000)", (pid,))
+
+    await asyncio.to_thread(cut)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+async def test_a_lost_connection_is_made_anew_when_nobody_took_over(url, clock, postgres_server, read_only):
+    async with await Store.open(url, clock=clock) as writer:
+        await writer.run(set_meta, "key", "value")
+    async with await Store.open(url, clock=clock, read_only=read_only) as store:
+        before = await store.run(server_pid)
+        await end_session(postgres_server, before)
+        assert await store.run(get_meta, "key") == "value"
+        assert await store.run(server_pid) != before
+        if not read_only:
+            with pytest.raises(StoreInUse):
+                await Store.open(url, clock=clock)
+
+
+async def test_a_connection_lost_within_a_transaction_is_an_error_and_then_made_anew(url, clock, postgres_server):
+    async with await Store.open(url, clock=clock) as store:
+        with pytest.raises(StorageError) as caught:
+            await store.run(lambda conn: conn.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())"))
+        assert not isinstance(caught.value, StoreInUse)
+        await store.run(set_meta, "key", "value")
+        assert await store.run(get_meta, "key") == "value"
+
+
+async def test_a_process_that_another_took_over_from_writes_nothing_any_more(url, clock, postgres_server):
+    async with await Store.open(url, clock=clock) as old:
+        await end_session(postgres_server, await old.run(server_pid))
+        async with await Store.open(url, clock=clock) as new:
+            with pytest.raises(StoreInUse, match="layer2 process"):
+                await old.run(set_meta, "key", "zombie")
+            await new.run(set_meta, "key", "new")
+        for _ in range(2):
+            with pytest.raises(StoreInUse, match="took it over"):
+                await old.run(set_meta, "key", "zombie")
+    async with await Store.open(url, clock=clock, read_only=True) as reader:
+        assert await reader.run(get_meta, "key") == "new"
+
+
+async def test_a_holder_that_hides_its_name_is_still_a_holder(url, clock):
+    async with await Store.open(url, clock=clock) as store:
+        await store.run(lambda conn: conn.exec_driver_sql("SET application_name = ''"))
+        with pytest.raises(StoreInUse, match="another process"):
+            await Store.open(url, clock=clock)
+
+
+async def test_two_schemas_of_one_database_are_two_stores(postgres_databases, clock):
+    async with (
+        await Store.open(postgres_databases.new(), clock=clock) as one,
+        await Store.open(postgres_databases.new(), clock=clock) as two,
+    ):
+        await one.run(set_meta, "key", "one")
+        assert await two.run(get_meta, "key") is None
+        assert one.info.instance_id != two.info.instance_id
+
+
+async def test_a_schema_that_does_not_exist_is_refused(postgres_server, clock):
+    with pytest.raises(StorageError, match="create the schema"):
+        await Store.open(f"{postgres_server}&options=-csearch_path%3Dnowhere", clock=clock)
+
+
+@pytest.mark.parametrize("setting", ["fsync", "full_page_writes"])
+async def test_a_server_that_does_not_sync_is_refused(url, clock, monkeypatch, setting):
+    class Answer:
+        def scalar_one(self):
+            return "off"
+
+    ask = Connection.exec_driver_sql
+
+    def show(self, statement):
+        return Answer() if statement == f"SHOW {setting}" else ask(self, statement)
+
+    monkeypatch.setattr(Connection, "exec_driver_sql", show)
+    with pytest.raises(StorageError, match=setting):
+        await Store.open(url, clock=clock)
+
+
+async def test_a_pooler_that_changes_sessions_is_noticed(url, clock, monkeypatch):
+    async with await Store.open(url, clock=clock) as store:
+        backend = store._session._backend
+        assert isinstance(backend, PostgresqlBackend)
+        monkeypatch.setattr(backend, "_backend_pid", 1)
+        with pytest.raises(StorageError, match="pooler"):
+            await store.run(set_meta, "key", "value")
+    async with await Store.open(url, clock=clock) as store:
+        assert await store.run(get_meta, "key") is None
+
+
+async def test_the_server_that_does_not_answer_is_a_storage_error(clock):
+    with pytest.raises(StorageError):
+        await Store.open("postgresql://127.0.0.1:1/none", clock=clock)
+
+
+@pytest.mark.parametrize("prefix", ["postgresql://", "postgresql+psycopg://"])
+async def test_both_spellings_of_the_url_are_one_store(url, clock, prefix):
+    async with await Store.open(url.replace("postgresql://", prefix), clock=clock):
+        with pytest.raises(StoreInUse):
+            await Store.open(url, clock=clock)
