@@ -15,12 +15,21 @@ import pytest
 from layer2 import _rlp
 from layer2._crypto import eth_address, keccak256, public_key, sha256, sign_recoverable
 from layer2.addresses import EvmAddress
-from layer2.devnet._embedded_evm import EmbeddedEvm
-from layer2.evm._abi import decode_uint, encode_call
-from layer2.evm._artifacts import HTLC_ADDRESS, TEST_TOKEN_ADDRESS
-from layer2.evm._erc20 import encode_approve, encode_balance_of
-from layer2.evm._htlc import LockState, decode_htlc_revert, decode_status, encode_lock, encode_status
-from layer2.evm._rpc_error import RpcError
+from layer2.devnet import EmbeddedEvm
+from layer2.evm import (
+    HTLC_ADDRESS,
+    TEST_TOKEN_ADDRESS,
+    LockState,
+    RpcError,
+    decode_htlc_revert,
+    decode_status,
+    decode_uint,
+    encode_approve,
+    encode_balance_of,
+    encode_call,
+    encode_lock,
+    encode_status,
+)
 from layer2.terms import Lock
 
 T = TypeVar("T")

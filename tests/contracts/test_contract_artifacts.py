@@ -10,33 +10,35 @@ from pathlib import Path
 from layer2 import _rlp
 from layer2._crypto import eth_address, keccak256, recover
 from layer2.addresses import EvmAddress
-from layer2.devnet._embedded_evm import EmbeddedEvm
-from layer2.evm._abi import event_topic, selector
-from layer2.evm._artifacts import (
+from layer2.devnet import EmbeddedEvm
+from layer2.evm import (
+    CLAIM_GAS,
+    CLAIM_TOPIC,
     CREATE2_PROXY,
     CREATE2_PROXY_DEPLOYER,
     CREATE2_PROXY_DEPLOYMENT,
     CREATE2_PROXY_FUNDING_WEI,
     HTLC_ADDRESS,
     HTLC_CODE_HASH,
-    TEST_TOKEN_ADDRESS,
-    create2_address,
-    encode_create2,
-    load_artifact,
-)
-from layer2.evm._htlc import (
-    CLAIM_GAS,
     LOCK_GAS,
+    LOCKUP_TOPIC,
     REFUND_COOPERATIVE_GAS,
     REFUND_GAS,
+    REFUND_TOPIC,
     REVERT_NAMES,
+    TEST_TOKEN_ADDRESS,
     cooperative_refund_digest,
+    create2_address,
+    encode_call,
     encode_claim,
+    encode_create2,
     encode_lock,
     encode_refund,
     encode_refund_cooperative,
+    event_topic,
+    load_artifact,
+    selector,
 )
-from layer2.evm._htlc_events import CLAIM_TOPIC, LOCKUP_TOPIC, REFUND_TOPIC
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -105,6 +107,24 @@ def test_the_proxy_and_then_the_contracts_can_be_put_on_a_bare_chain(bench):
     # The preinstalled chain has the very same code.
     for address in (HTLC_ADDRESS, TEST_TOKEN_ADDRESS, CREATE2_PROXY):
         assert bench.rpc("eth_getCode", str(address), "latest") == other.rpc("eth_getCode", str(address), "latest")
+    other.close()
+
+
+def test_ids_and_digests_name_the_chain_that_they_run_on(bench):
+    other = bench.another(
+        EmbeddedEvm(
+            clock=bench.clock, chain_id=7, block_time_s=None, in_thread=False, balances={bench.stranger.address: 10**20}
+        )
+    )
+    lock = other.lock()
+    assert lock.chain_id == 7
+    fields = (lock.preimage_hash, lock.amount, lock.token, lock.claimer, lock.refunder, lock.timelock)
+    data = encode_call("lockId(bytes32,uint256,address,address,address,uint256)", *fields)
+    assert other.simulate(other.stranger, data) == lock.lock_id
+    data = encode_call("refundDigest(bytes32)", lock.lock_id)
+    assert other.simulate(other.stranger, data) == cooperative_refund_digest(lock)
+    separators = {each.simulate(each.stranger, encode_call("DOMAIN_SEPARATOR()")) for each in (bench, other)}
+    assert len(separators) == 2
     other.close()
 
 

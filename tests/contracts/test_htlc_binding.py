@@ -9,47 +9,41 @@ from hypothesis import strategies as st
 from layer2._crypto import keccak256, sha256
 from layer2.addresses import EvmAddress
 from layer2.errors import UnexpectedReply, ValidationError
-from layer2.evm._abi import (
-    decode_address,
-    decode_bool,
-    decode_bytes32,
-    decode_revert,
-    decode_uint,
-    encode_call,
-    encode_word,
-    selector,
-)
-from layer2.evm._artifacts import HTLC_ADDRESS
-from layer2.evm._erc20 import (
-    encode_allowance,
-    encode_approve,
-    encode_balance_of,
-    encode_decimals,
-    encode_transfer,
-    encode_transfer_from,
-)
-from layer2.evm._htlc import (
+from layer2.evm import (
+    CLAIM_TOPIC,
+    HTLC_ADDRESS,
     LOCKED,
+    LOCKUP_TOPIC,
     NEVER,
+    REFUND_TOPIC,
     REFUNDED,
+    ClaimEvent,
     LockPhase,
     LockState,
     cooperative_refund_digest,
+    decode_address,
+    decode_bool,
+    decode_bytes32,
+    decode_htlc_event,
     decode_htlc_revert,
+    decode_revert,
     decode_state,
     decode_status,
+    decode_uint,
+    encode_allowance,
+    encode_approve,
+    encode_balance_of,
+    encode_call,
+    encode_decimals,
     encode_refund_cooperative,
-    storage_slot,
-    usable_preimage,
-)
-from layer2.evm._htlc_events import (
-    CLAIM_TOPIC,
-    LOCKUP_TOPIC,
-    REFUND_TOPIC,
-    ClaimEvent,
-    decode_htlc_event,
+    encode_transfer,
+    encode_transfer_from,
+    encode_word,
     htlc_topics,
     parse_htlc_log,
+    selector,
+    storage_slot,
+    usable_preimage,
 )
 from layer2.terms import Lock
 

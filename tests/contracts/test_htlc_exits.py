@@ -11,21 +11,24 @@ from hypothesis import strategies as st
 from layer2._crypto import CURVE_ORDER, keccak256, sha256
 from layer2.addresses import EvmAddress
 from layer2.errors import ValidationError
-from layer2.evm._abi import decode_bytes32, encode_call
-from layer2.evm._artifacts import HTLC_ADDRESS
-from layer2.evm._htlc import (
+from layer2.evm import (
+    HTLC_ADDRESS,
     LOCKED,
     NEVER,
     REFUNDED,
+    ClaimEvent,
     LockPhase,
+    RefundEvent,
     cooperative_refund_digest,
+    decode_bytes32,
+    encode_call,
     encode_claim,
     encode_lock,
     encode_refund,
     encode_refund_cooperative,
+    parse_htlc_log,
     verify_cooperative_refund,
 )
-from layer2.evm._htlc_events import ClaimEvent, RefundEvent, parse_htlc_log
 
 LOCK_TYPES = "bytes32,uint256,address,address,address,uint256"
 

@@ -10,22 +10,26 @@ from hypothesis import strategies as st
 
 from layer2._crypto import sha256
 from layer2.addresses import EvmAddress
-from layer2.evm._abi import decode_bytes32, encode_call
-from layer2.evm._artifacts import HTLC_ADDRESS
-from layer2.evm._htlc import (
+from layer2.evm import (
+    HTLC_ADDRESS,
     LOCKED,
     LOCKS_SLOT,
+    LOCKUP_TOPIC,
     MAX_TIMELOCK_S,
     NEVER,
+    LockupEvent,
+    RpcError,
     cooperative_refund_digest,
+    decode_bytes32,
+    encode_call,
     encode_claim,
     encode_lock,
     encode_refund,
     encode_refund_cooperative,
+    htlc_topics,
+    parse_htlc_log,
     storage_slot,
 )
-from layer2.evm._htlc_events import LOCKUP_TOPIC, LockupEvent, htlc_topics, parse_htlc_log
-from layer2.evm._rpc_error import RpcError
 from layer2.terms import Lock
 
 ZERO = EvmAddress(raw=bytes(20))

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from layer2.evm._artifacts import HTLC_ADDRESS
-from layer2.evm._htlc import (
+from layer2.evm import (
+    HTLC_ADDRESS,
     LOCKED,
     NEVER,
     REFUNDED,

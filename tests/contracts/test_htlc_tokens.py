@@ -6,17 +6,20 @@ import pytest
 
 from layer2._crypto import sha256
 from layer2.addresses import EvmAddress
-from layer2.evm._abi import decode_uint, encode_call, encode_word, selector
-from layer2.evm._artifacts import HTLC_ADDRESS
-from layer2.evm._htlc import (
+from layer2.evm import (
+    HTLC_ADDRESS,
     LOCKED,
     NEVER,
     LockPhase,
     cooperative_refund_digest,
+    decode_uint,
+    encode_call,
     encode_claim,
     encode_lock,
     encode_refund,
     encode_refund_cooperative,
+    encode_word,
+    selector,
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 from layer2 import _rlp
 from layer2._crypto import eth_address, keccak256, public_key, sha256, sign_recoverable
 from layer2.addresses import EvmAddress
-from layer2.devnet._embedded_evm import EmbeddedEvm
+from layer2.devnet import EmbeddedEvm
 from layer2.testing import VirtualClock
 
 CHAIN_ID = 60808

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from layer2.addresses import EvmAddress
-from layer2.devnet._embedded_evm import EmbeddedEvm
-from layer2.evm._rpc_error import RpcError
+from layer2.devnet import EmbeddedEvm
+from layer2.evm import RpcError
 from layer2.proofs import collect_header
 
 NOBODY = EvmAddress(raw=b"\x07" * 20)

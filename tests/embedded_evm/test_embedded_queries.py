@@ -9,15 +9,27 @@ import pytest
 
 from layer2._crypto import sha256
 from layer2.addresses import EvmAddress
-from layer2.devnet._embedded_evm import EmbeddedEvm
+from layer2.devnet import EmbeddedEvm
 from layer2.errors import AsyncRuntimeError, ConfigurationError
-from layer2.evm._abi import decode_revert, decode_uint, encode_call, encode_word, event_topic
-from layer2.evm._artifacts import CREATE2_PROXY, HTLC_ADDRESS, TEST_TOKEN_ADDRESS
-from layer2.evm._erc20 import TRANSFER_EVENT, encode_approve, encode_balance_of, encode_transfer
-from layer2.evm._htlc import decode_state, encode_claim, encode_lock
-from layer2.evm._rpc_error import RpcError
-from layer2.proofs import collect_lock_proof, collect_receipt_proof
-from layer2.proofs._collect import collect_storage_proof
+from layer2.evm import (
+    CREATE2_PROXY,
+    HTLC_ADDRESS,
+    TEST_TOKEN_ADDRESS,
+    TRANSFER_EVENT,
+    RpcError,
+    decode_revert,
+    decode_state,
+    decode_uint,
+    encode_approve,
+    encode_balance_of,
+    encode_call,
+    encode_claim,
+    encode_lock,
+    encode_transfer,
+    encode_word,
+    event_topic,
+)
+from layer2.proofs import collect_lock_proof, collect_receipt_proof, collect_storage_proof
 from layer2.terms import Lock
 from layer2.testing import VirtualClock
 

@@ -7,10 +7,7 @@ import pytest
 from layer2 import _rlp
 from layer2._crypto import CURVE_ORDER
 from layer2.addresses import EvmAddress
-from layer2.evm._abi import encode_call
-from layer2.evm._artifacts import TEST_TOKEN_ADDRESS, load_artifact
-from layer2.evm._erc20 import encode_transfer
-from layer2.evm._rpc_error import RpcError
+from layer2.evm import TEST_TOKEN_ADDRESS, RpcError, encode_call, encode_transfer, load_artifact
 
 NOBODY = EvmAddress(raw=b"\x07" * 20)
 
