@@ -5,10 +5,10 @@ from dataclasses import fields, replace
 
 import pytest
 
-from layer2._crypto import public_key
+from layer2._crypto import CURVE_ORDER, public_key
 from layer2.addresses import EvmAddress
 from layer2.assets import BTC, ETH, AssetForm, AssetRegistry
-from layer2.errors import ProofError, ValidationError
+from layer2.errors import AddressError, ProofError, ValidationError
 from layer2.evm._htlc import storage_slot
 from layer2.evm._htlc_events import LOCKUP_TOPIC, REFUND_TOPIC
 from layer2.proofs import CheckResult, Fee, Report, TransferExpectations, TransferProof
@@ -60,6 +60,13 @@ def test_terms_signed_by_another_than_the_provider_fail(made):
     only_failure(made.verify(made.make_proof(signed_terms=broken)), "terms_signature", "65 bytes")
 
 
+def test_the_second_signature_that_belongs_to_every_one_is_refused(made):
+    signed = made.sign(made.make_terms())
+    high = (CURVE_ORDER - int.from_bytes(signed.signature[32:64])).to_bytes(32)
+    twin = replace(signed, signature=signed.signature[:32] + high + bytes([55 - signed.signature[64]]))
+    only_failure(made.verify(made.make_proof(signed_terms=twin)), "terms_signature", "high s")
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -87,6 +94,9 @@ def test_the_contract_must_be_in_the_callers_table(made):
     table = {made.CHAIN_ID: [made.USER]}
     only_failure(made.verify(proof, contracts=table), "contract", "is no HTLC contract of chain 60808")
     only_failure(made.verify(proof, contracts={made.CHAIN_ID: []}), "contract", "is no HTLC contract")
+    assert made.verify(proof, contracts={made.CHAIN_ID: [str(made.CONTRACT)]}).ok
+    with pytest.raises(AddressError):
+        made.verify(proof, contracts={made.CHAIN_ID: ["0x1"]})
     for unknown in ({}, {1: [made.CONTRACT]}):
         report = made.verify(proof, contracts=unknown)
         assert [check.name for check in report.unchecked] == ["contract"]
@@ -310,6 +320,24 @@ def test_expected_terms_must_be_the_terms(made):
     assert made.verify(proof, expected=made.make_terms()).ok
     other = made.make_terms(lock_by=1, swap_id="cd" * 16)
     only_failure(made.verify(proof, expected=other), "expected", "than expected: swap_id, lock_by")
+
+
+@pytest.mark.parametrize("expected", [{}, "terms", 7])
+def test_expectations_of_another_type_are_the_callers_mistake(made, expected):
+    with pytest.raises(ValidationError) as refused:
+        made.verify(made.make_proof(), expected=expected)
+    assert refused.value.field == "expected"
+
+
+def test_the_blocks_to_be_trusted_are_named(made):
+    proof = made.make_proof()
+    (block,) = proof.blocks
+    assert (block.number, block.hash, block.timestamp) == (77, proof.storage.block_hash, 1_800_000_000)
+    elsewhere = made.Chain({bytes(32): 7}, ())
+    two = made.make_proof(receipt=elsewhere.receipt_proof()).blocks
+    assert [block.hash for block in two] == [proof.storage.block_hash, elsewhere.header.hash]
+    with pytest.raises(ProofError):
+        _ = made.make_proof(receipt=replace(proof.receipt, header=b"\xc0")).blocks
 
 
 def test_expectations_are_compared_one_by_one(made):

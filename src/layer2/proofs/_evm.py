@@ -151,6 +151,15 @@ class EvmReceiptProof(ProofValue):
         """Hash of the header: what has to be trusted."""
         return keccak256(self.header)
 
+    @property
+    def block(self) -> BlockHeader:
+        """The header, read: number, timestamp, hash, roots.
+
+        Raises:
+            ProofError: it is not one.
+        """
+        return BlockHeader.decode(self.header)
+
     def evaluate(self) -> ProvenReceipt:
         """What the proof shows of its block, whether or not that block is one of the chain.
 
@@ -207,6 +216,15 @@ class EvmStorageProof(ProofValue):
     def block_hash(self) -> bytes:
         """Hash of the header: what has to be trusted."""
         return keccak256(self.header)
+
+    @property
+    def block(self) -> BlockHeader:
+        """The header, read: number, timestamp, hash, roots.
+
+        Raises:
+            ProofError: it is not one.
+        """
+        return BlockHeader.decode(self.header)
 
     def evaluate(self) -> ProvenSlot:
         """What the proof shows of its block, whether or not that block is one of the chain.

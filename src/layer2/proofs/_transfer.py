@@ -11,6 +11,7 @@ from layer2.addresses import EvmAddress
 from layer2.errors import ProofError
 from layer2.proofs._evm import EvmReceiptProof, EvmStorageProof
 from layer2.proofs._format import ProofValue, checksum_of, require, require_bytes
+from layer2.proofs._headers import BlockHeader
 from layer2.proofs._lightning import LightningPaymentProof
 from layer2.terms import SignedTerms, SwapDirection, SwapTerms
 from layer2.transactions import Depth
@@ -103,6 +104,16 @@ class TransferProof(ProofValue):
     def terms(self) -> SwapTerms:
         """What was agreed."""
         return self.signed_terms.terms
+
+    @property
+    def blocks(self) -> tuple[BlockHeader, ...]:
+        """The blocks that have to be trusted, without repetition.
+
+        Raises:
+            ProofError: a header is malformed.
+        """
+        parts = (self.storage, self.receipt)
+        return tuple({part.block_hash: part.block for part in parts if part is not None}.values())
 
     @property
     def lightning(self) -> LightningPaymentProof:

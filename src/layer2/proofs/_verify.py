@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from types import NoneType
 from typing import Final
 
-from layer2._crypto import sha256
+from layer2._crypto import CURVE_ORDER, sha256
 from layer2.addresses import EvmAddress
 from layer2.assets import AssetForm, AssetRegistry
 from layer2.errors import AssetError, Layer2Error, ProofError, ValidationError
@@ -16,7 +17,6 @@ from layer2.evm._htlc_events import ClaimEvent, decode_htlc_event
 from layer2.lightning import Invoice, decode_invoice
 from layer2.proofs._evm import EvmReceiptProof, EvmStorageProof, verify_account
 from layer2.proofs._format import require
-from layer2.proofs._headers import BlockHeader
 from layer2.proofs._receipts import Log
 from layer2.proofs._report import Check, CheckResult, Report
 from layer2.proofs._transfer import TransferExpectations, TransferProof
@@ -60,7 +60,7 @@ def verify_transfer_proof(
     *,
     trusted_blocks: Mapping[bytes, Depth] | Iterable[bytes],
     assets: AssetRegistry | None,
-    contracts: Mapping[int, Iterable[EvmAddress]] | None = None,
+    contracts: Mapping[int, Iterable[EvmAddress | str]] | None = None,
     expected: SwapTerms | TransferExpectations | None = None,
     min_depth: Depth | None = None,
 ) -> Report:
@@ -78,19 +78,27 @@ def verify_transfer_proof(
 
     Raises:
         ProofError: it is not a transfer proof at all, or one of another version. That a check failed is in the report.
-        ValidationError: ``trusted_blocks`` holds something that is not a block hash.
+        ValidationError: ``trusted_blocks`` holds something that is not a block hash, or ``expected`` is of another type.
+        AddressError: an address in ``contracts`` is malformed.
     """
+    wanted: object = expected
+    if not isinstance(wanted, (SwapTerms, TransferExpectations, NoneType)):
+        raise ValidationError("expected is SwapTerms or TransferExpectations", field="expected")
     # A proof that was put together in Python goes through its text too: what is checked is what would be written.
     proof = TransferProof.from_json(proof.to_json() if isinstance(proof, TransferProof) else proof)
     anchors = _Anchors(
         blocks=_trusted(trusted_blocks),
-        contracts=None if contracts is None else {chain: frozenset(known) for chain, known in contracts.items()},
+        contracts=None if contracts is None else {chain: _addresses(known) for chain, known in contracts.items()},
         assets=assets,
         expected=expected,
         min_depth=min_depth,
     )
     checks = tuple(_run(name, check) for name, check in _checks(proof, anchors))
     return Report(checks=checks, trusted=_rests_on(proof, anchors), notes=_notes(proof))
+
+
+def _addresses(known: Iterable[EvmAddress | str]) -> frozenset[EvmAddress]:
+    return frozenset(EvmAddress.parse(address) if isinstance(address, str) else address for address in known)
 
 
 def _trusted(blocks: Mapping[bytes, Depth] | Iterable[bytes]) -> Mapping[bytes, Depth | None]:
@@ -137,7 +145,9 @@ def _checks(proof: TransferProof, anchors: _Anchors) -> Iterable[tuple[str, Call
 
 
 def _terms_signature(proof: TransferProof) -> str:
-    proof.signed_terms.verify()
+    signed = proof.signed_terms.verify()
+    # For every signature there is a second one with a high s (EIP-2): accepting it, one proof would have two forms.
+    require(int.from_bytes(signed.signature[32:64]) <= CURVE_ORDER // 2, "the signature of the terms has a high s")
     return f"signed by the provider {proof.terms.provider}"
 
 
@@ -153,7 +163,7 @@ def _contract(terms: SwapTerms, anchors: _Anchors) -> str:
 def _contract_code(proof: TransferProof) -> str:
     if proof.storage is None:
         raise _Skipped("the proof has no storage proof")
-    root = BlockHeader.decode(proof.storage.header).state_root
+    root = proof.storage.block.state_root
     account = verify_account(root, proof.storage.address.raw, proof.storage.account_proof)
     require(account is not None and account.code_hash in CODE_HASHES, "the contract has other code than layer2's HTLC")
     return "the state trie shows the code of layer2's HTLC contract"
@@ -263,7 +273,7 @@ def _block(part: EvmStorageProof | EvmReceiptProof | None, anchors: _Anchors) ->
         raise _Skipped("the proof has no such part")
     if not anchors.blocks:
         raise _Unchecked("no trusted block was given")
-    header = BlockHeader.decode(part.header)
+    header = part.block
     require(
         header.hash in anchors.blocks,
         f"block {header.number} (0x{header.hash.hex()}) is not among the {len(anchors.blocks)} trusted blocks",
