@@ -13,7 +13,8 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,21 @@ class SharedRegtest:
 
         @functools.wraps(value)
         async def carried(*args: Any, **kwargs: Any) -> Any:
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(value(*args, **kwargs), self._loop))
+            return await self._carry(value(*args, **kwargs))
 
         return carried
+
+    async def _carry(self, coroutine: Any) -> Any:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
+
+    @asynccontextmanager
+    async def mining_paused(self) -> AsyncIterator[None]:
+        pause = self.network.mining_paused()
+        await self._carry(pause.__aenter__())
+        try:
+            yield
+        finally:
+            await self._carry(pause.__aexit__(None, None, None))
 
 
 @pytest.fixture(scope="session")

@@ -53,6 +53,20 @@ async def test_bitcoin_blocks_come_on_schedule_and_on_command(regtest):
     await regtest.wait_synced()
 
 
+async def test_scheduled_mining_can_be_paused(regtest):
+    async with regtest.mining_paused():
+        height = await regtest.bitcoin_height()
+        async with regtest.mining_paused():
+            await regtest.mine(2)
+        # Two blocks of the other chain, which has the same schedule: time enough for a Bitcoin block.
+        evm_height = int(await regtest.evm_rpc("eth_blockNumber"), 16)
+        while int(await regtest.evm_rpc("eth_blockNumber"), 16) < evm_height + 2:
+            await asyncio.sleep(0.1)
+        assert await regtest.bitcoin_height() == height + 2
+    while await regtest.bitcoin_height() == height + 2:
+        await asyncio.sleep(0.1)
+
+
 async def test_the_evm_chain_is_bob_and_moves_safe_and_finalized(regtest, anvil):
     assert int(await regtest.evm_rpc("eth_chainId"), 16) == regtest.evm_chain_id == 60808
     account = regtest.evm_accounts[0]

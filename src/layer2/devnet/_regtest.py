@@ -142,7 +142,7 @@ class RegtestNetwork:
         return await self._btcd_process.mine(count)
 
     def mining_paused(self) -> AbstractAsyncContextManager[None]:
-        """Inside, no Bitcoin block is mined."""
+        """Inside, Bitcoin blocks come from ``mine`` only. Pauses may overlap."""
         return self._btcd_process.mining_paused()
 
     async def bitcoin_height(self) -> int:
