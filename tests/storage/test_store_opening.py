@@ -340,6 +340,40 @@ async def test_a_transaction_that_sqlite_gave_up_is_not_taken_for_committed(sqli
         assert await store.run(get_meta, "lost") is None
 
 
+async def test_a_commit_that_fails_leaves_nothing_behind(url, clock):
+    def fails_at_the_end(conn):
+        set_meta(conn, "lost", "x")
+        if conn.dialect.name == "sqlite":
+            conn.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
+            conn.execute(text("INSERT INTO used_hash VALUES ('a', 'no swap', 'client', 1)"))
+        else:
+            conn.execute(text("CREATE TABLE late (x int UNIQUE DEFERRABLE INITIALLY DEFERRED)"))
+            conn.execute(text("INSERT INTO late VALUES (1), (1)"))
+
+    async with await Store.open(url, clock=clock) as store:
+        with pytest.raises(StorageError):
+            await store.run(fails_at_the_end)
+        assert await store.run(get_meta, "lost") is None
+        await store.run(set_meta, "kept", "x")
+    async with await Store.open(url, clock=clock) as store:
+        assert (await store.run(get_meta, "lost"), await store.run(get_meta, "kept")) == (None, "x")
+
+
+async def test_a_standby_opens_the_store_when_its_holder_lets_go(url, clock):
+    holder = await Store.open(url, clock=clock)
+    waits = []
+
+    class Waiting(type(clock)):
+        async def sleep(self, seconds):
+            waits.append(seconds)
+            if len(waits) == 2:
+                await holder.close()
+
+    async with await Store.open(url, clock=Waiting(), standby=True) as store:
+        assert await store.run(get_meta, "epoch") == "0"
+    assert len(waits) >= 2
+
+
 async def test_a_file_that_is_no_database_is_refused(sqlite_url, clock):
     path_of(sqlite_url).parent.mkdir()
     path_of(sqlite_url).write_bytes(b"not a database at all" * 100)

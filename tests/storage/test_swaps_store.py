@@ -61,6 +61,23 @@ async def test_a_swap_comes_back_as_it_was_stored(store, make_swap):
     ]
 
 
+async def test_neither_preimage_nor_invoice_is_in_a_repr(store, make_swap):
+    secret = bytes.fromhex("c0ffee" * 10 + "0102")
+    new = make_swap(1, state=Claiming(preimage=secret), effects=(Claim(preimage=secret, not_after=None),))
+    await store.run(swaps.insert_swap, new, at_ms=AT)
+    await step(store, new, 1, Claiming(preimage=secret), seen=RefundOffer(signature=secret))
+    shown = repr(
+        [
+            new,
+            await store.run(swaps.load_swap, new.deal.id),
+            await store.run(swaps.history, new.deal.id),
+            await store.run(swaps.effects_of, new.deal.id),
+        ]
+    )
+    for secret_text in (secret.hex(), repr(secret)[2:-1], new.deal.terms.invoice):
+        assert secret_text not in shown
+
+
 async def test_a_transition_changes_state_history_and_outbox_together(store, make_swap):
     new = make_swap(1)
     await store.run(swaps.insert_swap, new, at_ms=AT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from layer2.errors import StorageError
@@ -46,7 +46,7 @@ class Encoded:
 
     kind: str
     shape: int
-    text: str
+    text: str = field(repr=False)
 
 
 def canonical_json(data: Any) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, delete, insert, select
 
 from layer2.storage import _api as swaps
-from layer2.storage._rows import HashTaken, NewSwap, StoredSwap
+from layer2.storage._rows import HashTaken, NewSwap, StoredEvent, StoredSwap
 from layer2.storage._tables import swap_proof
 from layer2.swaps import HashTakenError
 
@@ -98,6 +98,10 @@ class SwapJournal:
             return await self._store.run(work)
         except HashTaken as error:
             raise HashTakenError(str(error)) from error
+
+    async def events(self, swap_id: str) -> list[StoredEvent]:
+        """Its history, oldest first."""
+        return await self._store.run(swaps.history, swap_id)
 
     async def mark_begun(self, swap_id: str, name: str, *, begun: bool) -> None:
         """See ``SwapStore``."""

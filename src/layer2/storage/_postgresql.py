@@ -127,6 +127,9 @@ class PostgresqlBackend:
     def before_commit(self, conn: Connection) -> None:
         """Nothing: a PostgreSQL transaction that met an error refuses to commit by itself."""
 
+    def after_failure(self, conn: Connection) -> None:
+        """Nothing: PostgreSQL ends a transaction whose commit fails."""
+
     def fingerprint(self, conn: Connection) -> str:
         """What a restored dump does not share with its source: the cluster's system identifier and the database's oid.
 

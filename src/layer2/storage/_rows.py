@@ -1,8 +1,11 @@
-"""What goes into the store and comes out of it, and what can go wrong in between."""
+"""What goes into the store and comes out of it, and what can go wrong in between.
+
+None of these shows deal, state, effect or observation in its repr: they hold preimages and invoices.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -60,9 +63,9 @@ class EffectStatus(StrEnum):
 class NewSwap:
     """A swap to be stored."""
 
-    deal: Deal
-    state: State
-    effects: tuple[Effect, ...] = ()
+    deal: Deal = field(repr=False)
+    state: State = field(repr=False)
+    effects: tuple[Effect, ...] = field(default=(), repr=False)
     idempotency_key: str | None = None
     request_digest: str | None = None
     """What the key was used for: equal for equal requests."""
@@ -88,7 +91,7 @@ class StoredEffect:
     key: str
     version: int
     """Of the swap when it was last wanted; ``mark_effect`` asks for it."""
-    effect: Effect
+    effect: Effect = field(repr=False)
     status: EffectStatus
     attempts: int
     begun: bool
@@ -101,8 +104,8 @@ class StoredEffect:
 class StoredSwap:
     """A swap as it stands."""
 
-    deal: Deal
-    state: State
+    deal: Deal = field(repr=False)
+    state: State = field(repr=False)
     state_kind: str
     version: int
     active: bool
@@ -131,10 +134,10 @@ class StoredEvent:
     version: int
     kind: str
     """Of the observation; ``created`` for the first."""
-    observation: Observation | None
+    observation: Observation | None = field(repr=False)
     """None for the first."""
     state_before: str
     state_after: str
-    state: State
+    state: State = field(repr=False)
     at_ms: int
     checksum: str

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Self, TypeVar
 
-from layer2.errors import AsyncRuntimeError
+from layer2.errors import AsyncRuntimeError, StoreInUse
 from layer2.storage._session import Session, StoreInfo
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ __all__ = ["Store"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+STANDBY_POLL_S: Final = 1.0
 _log: Final = logging.getLogger("layer2.storage")
 
 
@@ -44,7 +45,14 @@ class Store:
 
     @classmethod
     async def open(
-        cls, url: str, *, clock: Clock, read_only: bool = False, inline: bool = False, adopt: bool = False
+        cls,
+        url: str,
+        *,
+        clock: Clock,
+        read_only: bool = False,
+        inline: bool = False,
+        adopt: bool = False,
+        standby: bool = False,
     ) -> Self:
         """Open the store at ``url`` and bring it to this version's schema.
 
@@ -54,12 +62,23 @@ class Store:
             read_only: beside a running service: no lock, no migration, no write.
             inline: no thread.
             adopt: take over a copy of a store whose original is gone (``layer2 restore``).
+            standby: while another process has the store, wait until it gives it up or dies, instead of raising.
 
         Raises:
             ConfigurationError: not such a URL.
             StoreInUse: another process has it open for writing.
             StorageError: it cannot be opened, is not durable, is a copy, or was written by a newer version.
         """
+        while True:
+            try:
+                return await cls._open(url, clock=clock, read_only=read_only, inline=inline, adopt=adopt)
+            except StoreInUse:
+                if not standby:
+                    raise
+            await clock.sleep(STANDBY_POLL_S)
+
+    @classmethod
+    async def _open(cls, url: str, *, clock: Clock, read_only: bool, inline: bool, adopt: bool) -> Self:
         session = Session(url, read_only=read_only, adopt=adopt)
         if inline:
             return cls(session, None, session.open(), clock)

@@ -108,10 +108,14 @@ class Session:
         """
         with self._translated():
             conn = self._connection()
-            with conn.begin():
-                self._backend.begun(conn)
-                result = fn(conn, *args, **kwargs)
-                self._backend.before_commit(conn)
+            try:
+                with conn.begin():
+                    self._backend.begun(conn)
+                    result = fn(conn, *args, **kwargs)
+                    self._backend.before_commit(conn)
+            except BaseException:
+                self._backend.after_failure(conn)
+                raise
             return result
 
     def _connection(self) -> Connection:

@@ -120,6 +120,17 @@ class SqliteBackend:
         if not (isinstance(raw, sqlite3.Connection) and raw.in_transaction):
             raise StorageError(f"the store {self.url} rolled a transaction back by itself", url=self.url)
 
+    def after_failure(self, conn: Connection) -> None:
+        """End a transaction that is still open, as SQLite leaves it when ``COMMIT`` itself fails.
+
+        Were it left so, the next transaction could not begin. SQLAlchemy holds it for ended.
+        """
+        raw = conn.connection.driver_connection
+        if isinstance(raw, sqlite3.Connection) and raw.in_transaction:
+            # If even this fails, the next BEGIN says so; the failure that led here must not be hidden.
+            with suppress(sqlite3.Error):
+                raw.rollback()
+
     def fingerprint(self, conn: Connection) -> str:  # noqa: ARG002 - PostgreSQL asks the server
         """What a copy of this file does not share with it: host, path and inode."""
         if self.path is None:
