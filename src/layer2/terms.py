@@ -124,6 +124,17 @@ class Lock(Value):
         )
         return keccak256(b"".join(words))
 
+    @property
+    def domain_separator(self) -> bytes:
+        """The EIP-712 domain of everything signed about locks: name ``layer2``, version ``1``, chain id, HTLC contract."""
+        return keccak256(
+            keccak256(_DOMAIN_TYPE)
+            + keccak256(b"layer2")
+            + keccak256(b"1")
+            + self.chain_id.to_bytes(32)
+            + self.contract.raw.rjust(32, b"\0")
+        )
+
 
 _DOMAIN_TYPE = b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 _TERMS_TYPE = (
@@ -171,14 +182,7 @@ class SwapTerms(Value):
 
     @property
     def digest(self) -> bytes:
-        """The EIP-712 digest that the provider signs. Domain: name ``layer2``, version ``1``, chain id, HTLC contract."""
-        domain = keccak256(
-            keccak256(_DOMAIN_TYPE)
-            + keccak256(b"layer2")
-            + keccak256(b"1")
-            + self.lock.chain_id.to_bytes(32)
-            + self.lock.contract.raw.rjust(32, b"\0")
-        )
+        """The EIP-712 digest that the provider signs, in the lock's domain."""
         struct = keccak256(
             keccak256(_TERMS_TYPE)
             + bytes.fromhex(self.swap_id).ljust(32, b"\0")
@@ -194,7 +198,7 @@ class SwapTerms(Value):
             + self.created_at.to_bytes(32)
             + keccak256(self.timing.to_json().encode())
         )
-        return keccak256(b"\x19\x01" + domain + struct)
+        return keccak256(b"\x19\x01" + self.lock.domain_separator + struct)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

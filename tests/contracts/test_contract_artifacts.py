@@ -123,8 +123,9 @@ def test_ids_and_digests_name_the_chain_that_they_run_on(bench):
     assert other.simulate(other.stranger, data) == lock.lock_id
     data = encode_call("refundDigest(bytes32)", lock.lock_id)
     assert other.simulate(other.stranger, data) == cooperative_refund_digest(lock)
-    separators = {each.simulate(each.stranger, encode_call("DOMAIN_SEPARATOR()")) for each in (bench, other)}
-    assert len(separators) == 2
+    for each in (bench, other):
+        separator = each.simulate(each.stranger, encode_call("DOMAIN_SEPARATOR()"))
+        assert separator == each.lock().domain_separator
     other.close()
 
 

@@ -27,6 +27,7 @@ from trie.hexary import HexaryTrie
 
 from layer2._crypto import CURVE_ORDER, eth_address, keccak256, recover
 from layer2.devnet._evm_pool import SERVER_ERROR, Mempool
+from layer2.devnet._evm_types import GAS_LIMIT, AccountProof, Block, EvmMessage, PoolTransaction
 from layer2.evm._artifacts import (
     CREATE2_PROXY,
     CREATE2_PROXY_DEPLOYMENT,
@@ -36,9 +37,8 @@ from layer2.evm._artifacts import (
 )
 from layer2.evm._rpc_error import RpcError
 
-__all__ = ["AccountProof", "Block", "EvmChain", "EvmMessage", "PoolTransaction"]
+__all__ = ["EvmChain"]
 
-GAS_LIMIT: Final = 30_000_000
 FEE_VAULT: Final = bytes.fromhex("4200000000000000000000000000000000000011")
 """The sequencer's fee recipient on OP Stack chains."""
 OP_FEE_CONTRACTS: Final = (
@@ -49,73 +49,6 @@ OP_FEE_CONTRACTS: Final = (
 ZERO_ANSWER: Final = bytes.fromhex("5f5f5260205ff3")
 """Code that answers any call with one zero word: here data on L1 costs nothing."""
 WEI_PER_GWEI: Final = 10**9
-
-
-@dataclass(frozen=True, slots=True)
-class PoolTransaction:
-    """A signed transaction, checked once."""
-
-    decoded: Any
-    hash: bytes
-    sender: bytes
-    type_id: int
-    raw: bytes
-    arrival: int
-
-    def tip(self, base_fee: int) -> int:
-        """What it pays the block's producer per gas, in wei."""
-        fee: int = min(self.decoded.max_priority_fee_per_gas, self.decoded.max_fee_per_gas - base_fee)
-        return fee
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A block with everything that was in it and came out of it."""
-
-    header: Any
-    transactions: tuple[PoolTransaction, ...]
-    receipts: tuple[Any, ...]
-    """With cumulative ``gas_used``; ``state_root`` holds the status."""
-    created: tuple[bytes | None, ...]
-    """Addresses of the contracts that the transactions themselves made."""
-    withdrawals: tuple[Any, ...]
-    size: int
-
-    @property
-    def number(self) -> int:
-        """Its height."""
-        number: int = self.header.block_number
-        return number
-
-    @property
-    def hash(self) -> bytes:
-        """keccak256 of the RLP of the header."""
-        return bytes(self.header.hash)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvmMessage:
-    """A call that is simulated."""
-
-    sender: bytes = bytes(20)
-    to: bytes = b""
-    """Empty: ``data`` runs as a deployment."""
-    value: int = 0
-    data: bytes = b""
-    gas: int = GAS_LIMIT
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccountProof:
-    """An account and some of its slots, with the trie nodes from the roots to them."""
-
-    balance: int
-    nonce: int
-    code_hash: bytes
-    storage_root: bytes
-    account_nodes: list[bytes]
-    slots: list[tuple[int, list[bytes]]]
-    """Value and nodes of each slot that was asked for."""
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from layer2.evm._rpc_error import RpcError
 
 if TYPE_CHECKING:
-    from layer2.devnet._evm_chain import Block, PoolTransaction
+    from layer2.devnet._evm_types import Block, PoolTransaction
 
 __all__ = [
     "LogFilter",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from layer2.devnet._evm_chain import GAS_LIMIT, Block, EvmChain, EvmMessage
+from layer2.devnet._evm_chain import EvmChain
 from layer2.devnet._evm_json import (
     INVALID_PARAMS,
     LogFilter,
@@ -18,6 +18,7 @@ from layer2.devnet._evm_json import (
     transaction_json,
 )
 from layer2.devnet._evm_pool import SERVER_ERROR, floor_gas
+from layer2.devnet._evm_types import GAS_LIMIT, Block, EvmMessage
 from layer2.evm._abi import decode_revert
 from layer2.evm._rpc_error import RpcError
 

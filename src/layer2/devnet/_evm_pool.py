@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from layer2.evm._rpc_error import RpcError
 
 if TYPE_CHECKING:
-    from layer2.devnet._evm_chain import PoolTransaction
+    from layer2.devnet._evm_types import PoolTransaction
 
 __all__ = ["Mempool", "floor_gas"]
 

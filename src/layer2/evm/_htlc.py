@@ -59,7 +59,6 @@ REFUND_COOPERATIVE_GAS: Final = 260_000
 
 _LOCK_TYPES: Final = "bytes32,uint256,address,address,address,uint256"
 _REFUND_TYPE: Final = b"Refund(bytes32 lockId)"
-_DOMAIN_TYPE: Final = b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 
 REVERT_NAMES: Final[Mapping[bytes, str]] = {
     selector(f"{name}()"): name
@@ -163,14 +162,8 @@ def encode_refund_cooperative(lock: Lock, signature: bytes) -> bytes:
 
 def cooperative_refund_digest(lock: Lock) -> bytes:
     """What the claimer signs (EIP-712, ``Refund(bytes32 lockId)``) to give up the lock."""
-    domain = keccak256(
-        keccak256(_DOMAIN_TYPE)
-        + keccak256(b"layer2")
-        + keccak256(b"1")
-        + lock.chain_id.to_bytes(32)
-        + lock.contract.raw.rjust(32, b"\0")
-    )
-    return keccak256(b"\x19\x01" + domain + keccak256(keccak256(_REFUND_TYPE) + lock.lock_id))
+    struct = keccak256(keccak256(_REFUND_TYPE) + lock.lock_id)
+    return keccak256(b"\x19\x01" + lock.domain_separator + struct)
 
 
 def verify_cooperative_refund(lock: Lock, signature: bytes) -> bool:
