@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         claim_room_s,
         depth_wait_s,
         fast_s,
+        latest_claim_start,
         may_claim,
         may_lock_reverse,
         may_pay,
@@ -108,7 +109,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "_checks": "Expected check_reverse_terms check_submarine_terms",
     "_deadlines": (
-        "BOB_TIMING DEVNET_TIMING check_timing claim_room_s depth_wait_s fast_s may_claim may_lock_reverse may_pay "
+        "BOB_TIMING DEVNET_TIMING check_timing claim_room_s depth_wait_s fast_s latest_claim_start may_claim "
+        "may_lock_reverse may_pay "
         "min_invoice_life_s reverse_final_cltv reverse_lock_by reverse_timelock slow_s submarine_lock_by submarine_timelock"
     ),
     "_driver": "HashTakenError",
@@ -222,6 +224,7 @@ __all__ = [
     "depth_wait_s",
     "fast_s",
     "first_state",
+    "latest_claim_start",
     "may_claim",
     "may_lock_reverse",
     "may_pay",

@@ -97,6 +97,16 @@ class StoredSwap(Protocol):
         """What is wanted now."""
         ...
 
+    @property
+    def created_at_ms(self) -> int:
+        """When it was stored, Unix milliseconds."""
+        ...
+
+    @property
+    def updated_at_ms(self) -> int:
+        """When its state changed last, Unix milliseconds."""
+        ...
+
 
 class SwapStore(Protocol):
     """The journal. Every method is one database transaction; where it raises, nothing was written."""

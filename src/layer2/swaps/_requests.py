@@ -78,6 +78,8 @@ class Price:
     policy: DepthPolicy
     seconds_expected: int
     seconds_worst: int
+    expires_at: int
+    """Unix seconds: the figures are asked again after that."""
 
 
 class SwapRequests:
@@ -145,10 +147,19 @@ class SwapRequests:
                 field="amount",
                 hint="split the amount, or ask another provider",
             )
-        return self._priced(info, pair, direction, amount_sat, max_fee_sat, pays_itself=pays_itself)
+        max_gas_wei = await self._account.check_gas(1)
+        return self._priced(info, pair, direction, amount_sat, max_fee_sat, max_gas_wei, pays_itself=pays_itself)
 
     def _priced(
-        self, info: Info, pair: Pair, direction: SwapDirection, amount_sat: int, max_fee_sat: int, *, pays_itself: bool
+        self,
+        info: Info,
+        pair: Pair,
+        direction: SwapDirection,
+        amount_sat: int,
+        max_fee_sat: int,
+        max_gas_wei: int,
+        *,
+        pays_itself: bool,
     ) -> Price:
         fee_sat = -(-amount_sat * pair.fees.ppm // 1_000_000) + self._to_sat(pair.fees.base)
         if fee_sat > max_fee_sat:
@@ -175,8 +186,9 @@ class SwapRequests:
             amount_sat=amount_sat,
             provider_fee_sat=fee_sat,
             routing_limit_sat=0 if submarine or not pays_itself else max_fee_sat - fee_sat,
-            max_gas_wei=0,
+            max_gas_wei=max_gas_wei,
             policy=policy,
+            expires_at=self._now_s() + timing.lock_window_s,
             seconds_expected=2 * (depth_wait_s(timing, policy) + 2 * timing.evm_block_s) + 5,
             seconds_worst=worst,
         )
@@ -241,8 +253,6 @@ class SwapRequests:
                 available=held,
                 account=str(self._account.address),
             )
-        max_gas_wei = await self._account.check_gas(1)
-        assert self.place.token.contract is not None
         response = await self._provider.create_submarine(
             SubmarineRequest(invoice=invoice.text, refund_address=self._account.address, pair_hash=price.pair.hash)
         )
@@ -265,7 +275,7 @@ class SwapRequests:
             invoice_expires_at=invoice.expires_at,
             invoice_final_cltv=invoice.min_final_cltv_delta,
             own_invoice=own_invoice,
-            max_gas_wei=max_gas_wei,
+            max_gas_wei=price.max_gas_wei,
         )
 
     async def reverse(self, claimer: EvmAddress, price: Price, *, max_fee_sat: int, pays_itself: bool) -> Deal:
@@ -276,7 +286,6 @@ class SwapRequests:
         """
         from layer2.swaps._wire import ReverseRequest
 
-        max_gas_wei = await self._account.check_gas(1)
         if pays_itself:
             await self._check_spendable(price)
         time_ms = await self._next_preimage_time()
@@ -312,7 +321,7 @@ class SwapRequests:
             pays_itself=pays_itself,
             preimage_time_ms=time_ms,
             routing_fee_limit_msat=max(0, max_fee_sat - price.provider_fee_sat) * MSAT,
-            max_gas_wei=max_gas_wei,
+            max_gas_wei=price.max_gas_wei,
         )
 
     async def _check_spendable(self, price: Price) -> None:

@@ -1,0 +1,117 @@
+"""Puts the parts of transfers together: engine, prover, service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from layer2._proving import Prover
+from layer2._transfers import TransferService
+from layer2.errors import NotFound
+from layer2.evm import FeeLimits, FeeOracle, verify_cooperative_refund
+from layer2.lightning import LnurlClient
+from layer2.storage import SwapJournal
+from layer2.swaps import (
+    EvmAccount,
+    EvmSwapChain,
+    NoCounterparty,
+    PreimageSource,
+    ProviderApi,
+    Role,
+    SwapEngine,
+    SwapRequests,
+)
+
+if TYPE_CHECKING:
+    from layer2._layers import LayerFactory
+    from layer2._operations import Operations
+    from layer2.bob import BobClient
+    from layer2.lightning import LightningNetwork
+    from layer2.swaps import Deal, StoredSwap
+
+__all__ = ["assemble_transfers"]
+
+
+class _RefundConsent:
+    """Asks the provider for its consent to an early refund, and checks the signature before it goes further."""
+
+    def __init__(self, provider: ProviderApi) -> None:
+        self._provider = provider
+
+    async def refund_signature(self, deal: Deal) -> bytes | None:
+        try:
+            signature = await self._provider.refund_signature(deal.terms.swap_id)
+        except NotFound:
+            return None
+        if signature is None or not verify_cooperative_refund(deal.terms.lock, signature):
+            return None
+        return signature
+
+
+def assemble_transfers(
+    *,
+    factory: LayerFactory,
+    bob: BobClient,
+    lightning: LightningNetwork | None,
+    operations: Operations,
+    on_change: Callable[[StoredSwap], None],
+    on_alarm: Callable[[Deal, str, str], None],
+) -> tuple[SwapEngine, Prover, TransferService, ProviderApi | None]:
+    """Everything that transfers need, over layers that are up. Nothing is started."""
+    signer = factory.signer
+    assert signer is not None
+    node = None if lightning is None else lightning.node
+    place = factory.place()
+    assert place.token.contract is not None
+    journal = SwapJournal(factory.store, Role.CLIENT)
+    provider = factory.provider()
+    preimages = PreimageSource(signer)
+    block_time_s = float(place.timing.evm_block_s)
+    engine = SwapEngine(
+        store=journal,
+        chain=EvmSwapChain(
+            client=bob.rpc,
+            sender=bob.sender,
+            journal=factory.journal(),
+            clock=factory.clock,
+            block_time_s=block_time_s,
+        ),
+        node=node,
+        counterparty=NoCounterparty() if provider is None else _RefundConsent(provider),
+        preimages=preimages,
+        clock=factory.clock,
+        poll_s=block_time_s / 2,
+        on_change=on_change,
+        on_alarm=on_alarm,
+    )
+    prover = Prover(bob=bob, journal=journal, registry=factory.registry, contract=factory.contract)
+    requests = None
+    if provider is not None:
+        requests = SwapRequests(
+            provider=provider,
+            account=EvmAccount(
+                client=bob.rpc,
+                fees=FeeOracle(bob.rpc, FeeLimits(), factory.clock),
+                address=signer.address,
+                token=place.token.contract,
+                max_gas_cost_wei=factory.max_gas_cost_wei,
+            ),
+            node=node,
+            place=place,
+            preimages=preimages,
+            next_preimage_time=journal.next_preimage_time,
+            hash_known=journal.hash_known,
+            depth_policy=factory.config.depth_policy,
+            clock=factory.clock,
+        )
+    service = TransferService(
+        config=factory.config,
+        engine=engine,
+        journal=journal,
+        requests=requests,
+        prover=prover,
+        node=node,
+        lnurl=LnurlClient(allow_local=factory.config.network in ("devnet", "embedded")),
+        operations=operations,
+    )
+    return engine, prover, service, provider

@@ -1,0 +1,157 @@
+"""Makes the proof of a settled transfer, keeps it, and checks proofs against our own node's chain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from layer2.errors import Layer2Error, NotFound, ProofError, UnexpectedReply
+from layer2.proofs import (
+    BlockHeader,
+    Fee,
+    Report,
+    TransferProof,
+    collect_lock_proof,
+    collect_receipt_proof,
+    verify_transfer_proof,
+)
+from layer2.transactions import Depth
+
+if TYPE_CHECKING:
+    from layer2.addresses import EvmAddress
+    from layer2.assets import AssetRegistry
+    from layer2.bob import BobClient
+    from layer2.proofs import EvmReceiptProof, EvmStorageProof
+    from layer2.storage import StoredSwap, SwapJournal
+    from layer2.terms import DepthPolicy
+
+__all__ = ["Prover"]
+
+logger: Final = logging.getLogger("layer2.proofs")
+
+
+class Prover:
+    """Proves our settled transfers. ``bob`` is the client whose chain it reads."""
+
+    def __init__(self, *, bob: BobClient, journal: SwapJournal, registry: AssetRegistry, contract: EvmAddress) -> None:
+        self._bob = bob
+        self._journal = journal
+        self._registry = registry
+        self._contract = contract
+        self._making: dict[str, asyncio.Lock] = {}
+
+    @property
+    def account(self) -> EvmAddress:
+        """Our account on the chain."""
+        return self._bob.account
+
+    async def proof_of(self, transfer_id: str) -> TransferProof:
+        """The proof of a settled transfer, made now if there is none yet, or if a reorg took its block away.
+
+        Raises:
+            NotFound: no such transfer, or it is not settled.
+        """
+        async with self._making.setdefault(transfer_id, asyncio.Lock()):
+            try:
+                kept = await self._journal.proof(transfer_id)
+                if kept is not None:
+                    proof = TransferProof.from_json(kept)
+                    if await self._is_canonical(proof):
+                        return proof
+                return await self._make(await self._journal.load(transfer_id))
+            finally:
+                self._making.pop(transfer_id, None)
+
+    async def _make(self, swap: StoredSwap) -> TransferProof:
+        preimage = getattr(swap.state, "preimage", None)
+        if preimage is None:
+            raise NotFound(f"transfer {swap.deal.id} is not settled, so there is no proof of it")
+        terms = swap.deal.terms
+        block = await self._deep_block(terms.depth_policy)
+        storage: EvmStorageProof | None = None
+        receipt: EvmReceiptProof | None = None
+        try:
+            storage = await collect_lock_proof(self._request, terms.lock, block=block)
+        except Layer2Error as error:
+            logger.info("the endpoint serves no storage proof (%s); taking the receipt's", error)
+            receipt = await collect_receipt_proof(
+                self._request, chain_id=terms.lock.chain_id, tx_hash=await self._claim_transaction(swap, block)
+            )
+        proof = TransferProof(
+            signed_terms=swap.deal.signed,
+            preimage=preimage,
+            storage=storage,
+            receipt=receipt,
+            fees=(Fee(name="provider", coin="BTC", amount=terms.provider_fee),),
+            depth=terms.depth_policy.depth,
+        )
+        await self._journal.put_proof(swap.deal.id, _block_hashes(proof)[0][1], proof.to_json())
+        return proof
+
+    async def _request(self, method: str, params: list[object]) -> object:
+        return await self._bob.rpc.exits.request(method, *params)
+
+    async def _deep_block(self, policy: DepthPolicy) -> int:
+        tag = {Depth.SAFE: "safe", Depth.FINALIZED: "finalized"}.get(policy.depth, "latest")
+        header = await self._bob.rpc.header(tag)  # type: ignore[arg-type]
+        if header is None:
+            raise UnexpectedReply(f"the endpoint has no {tag} block")
+        back = policy.confirmations - 1 if policy.depth is Depth.INCLUDED else 0
+        return max(0, header.number - back)
+
+    async def _claim_transaction(self, swap: StoredSwap, block: int) -> bytes:
+        from layer2.evm import CLAIM_TOPIC
+
+        lock = swap.deal.terms.lock
+        since = max(0, block - 60 * 24 * 3600 // max(1, swap.deal.terms.timing.evm_block_s))
+        pages = self._bob.rpc.logs(
+            from_block=since, to_block=block, address=lock.contract, topics=(CLAIM_TOPIC, lock.lock_id)
+        )
+        async for logs in pages:
+            if logs:
+                return logs[-1].tx_hash
+        raise UnexpectedReply("the endpoint shows no claim of a lock that it shows as claimed")
+
+    async def _is_canonical(self, proof: TransferProof) -> bool:
+        return all(
+            [await self._depth_of(number, block_hash) is not None for number, block_hash in _block_hashes(proof)]
+        )
+
+    async def _depth_of(self, number: int, block_hash: bytes) -> Depth | None:
+        header = await self._bob.rpc.header(number)
+        if header is None or header.hash != block_hash:
+            return None
+        for tag, depth in (("finalized", Depth.FINALIZED), ("safe", Depth.SAFE)):
+            head = await self._bob.rpc.header(tag)  # type: ignore[arg-type]
+            if head is not None and number <= head.number:
+                return depth
+        return Depth.INCLUDED
+
+    async def report(self, proof: TransferProof) -> Report:
+        """Every check of a proof, with the blocks of our own node as anchors.
+
+        Raises:
+            NodeError: the node could not be asked.
+        """
+        if proof.terms.lock.chain_id != self._bob.chain_id:
+            raise ProofError(
+                f"the proof is about chain {proof.terms.lock.chain_id}; this manager knows chain {self._bob.chain_id}",
+                check="anchor",
+            )
+        trusted: dict[bytes, Depth] = {}
+        for number, block_hash in _block_hashes(proof):
+            depth = await self._depth_of(number, block_hash)
+            if depth is not None:
+                trusted[block_hash] = depth
+        return verify_transfer_proof(
+            proof,
+            trusted_blocks=trusted,
+            contracts={self._bob.chain_id: [self._contract]},
+            assets=self._registry,
+        )
+
+
+def _block_hashes(proof: TransferProof) -> list[tuple[int, bytes]]:
+    headers = [BlockHeader.decode(part.header) for part in (proof.storage, proof.receipt) if part is not None]
+    return [(header.number, header.hash) for header in headers]

@@ -1,0 +1,166 @@
+"""What a user sees of a swap: the state in few words, the price that was agreed, by when it must be driven again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from layer2.assets import BTC, convert_amount
+from layer2.errors import Layer2Error, SwapExpired, SwapRefunded
+from layer2.swaps import (
+    Abandoned,
+    Agreed,
+    AwaitingLock,
+    Cancelling,
+    Claiming,
+    Closed,
+    Failed,
+    Invoiced,
+    Locked,
+    Locking,
+    NeedsAttention,
+    Offered,
+    Paid,
+    Paying,
+    Refunded,
+    Refunding,
+    Revealed,
+    Settled,
+    Settling,
+    latest_claim_start,
+)
+from layer2.terms import SwapDirection
+from layer2.transfers import QuotedFee, Transfer, TransferEvent, TransferHost, TransferQuote, TransferState
+
+if TYPE_CHECKING:
+    from layer2.swaps import Deal, State, StoredSwap
+
+__all__ = ["event_of", "failure_of", "is_decided", "state_name", "step", "transfer_of"]
+
+_BTC_TOKEN_DECIMALS = 8
+
+
+def is_decided(state: State) -> bool:
+    """Whether the user's side is decided: settled at the terms' depth, refunded, or over."""
+    return state.settled or state.final or isinstance(state, Refunded | Cancelling)
+
+
+def state_name(state: State) -> TransferState:
+    """The state in the user's words."""
+    match state:
+        case Agreed() | Offered() | Invoiced():
+            return TransferState.AGREED
+        case AwaitingLock():
+            return TransferState.AWAITING_PAYMENT
+        case Paying():
+            return TransferState.PAYING
+        case Locking():
+            return TransferState.LOCKING
+        case Locked():
+            return TransferState.LOCKED
+        case Paid() | Revealed() | Claiming() | Settling():
+            return TransferState.CLAIMING
+        case Settled() | Closed(outcome="settled"):
+            return TransferState.SETTLED
+        case Refunding():
+            return TransferState.REFUNDING
+        case Refunded() | Cancelling(outcome="refunded") | Closed(outcome="refunded" | "returned"):
+            return TransferState.REFUNDED
+        case Abandoned() | Cancelling() | Closed() | Failed():
+            return TransferState.EXPIRED
+        case NeedsAttention():
+            return TransferState.NEEDS_ATTENTION
+        case _:
+            assert_never(state)
+
+
+def failure_of(swap: StoredSwap) -> Layer2Error | None:
+    """The error that a decided transfer raises at whoever waits for it; None if it settled."""
+    reason = getattr(swap.state, "reason", "") or "it failed"
+    match state_name(swap.state):
+        case TransferState.SETTLED:
+            return None
+        case TransferState.REFUNDED:
+            return SwapRefunded(
+                f"the transfer failed and the money is back: {reason}",
+                transfer_id=swap.deal.id,
+                swap_id=swap.deal.terms.swap_id,
+            )
+        case _:
+            return SwapExpired(
+                f"the transfer ended before anything was bound: {reason}",
+                transfer_id=swap.deal.id,
+                swap_id=swap.deal.terms.swap_id,
+            )
+
+
+def _act_by(deal: Deal, state: State) -> int | None:
+    terms = deal.terms
+    match state:
+        case Paying() | Revealed() if deal.direction is SwapDirection.REVERSE:
+            return latest_claim_start(terms.timing, terms.depth_policy, terms.lock.timelock)
+        case Locking() | Locked() | Refunding():
+            return terms.lock.timelock
+        case _:
+            return None
+
+
+def _quote(deal: Deal) -> TransferQuote:
+    terms, lock = deal.terms, deal.terms.lock
+    submarine = deal.direction is SwapDirection.SUBMARINE
+    arrives = lock.amount - terms.provider_fee if submarine else lock.amount
+    amount = convert_amount(arrives, _BTC_TOKEN_DECIMALS, BTC.decimals)
+    fees = [
+        QuotedFee(
+            name="provider", coin=BTC.name, amount=convert_amount(terms.provider_fee, _BTC_TOKEN_DECIMALS, BTC.decimals)
+        ),
+        QuotedFee(name="gas", coin="ETH", amount=deal.max_gas_wei, is_limit=True),
+    ]
+    return TransferQuote(
+        asset=BTC,
+        amount=amount,
+        rounding_msat=amount * 1000 - terms.invoice_amount_msat if submarine else 0,
+        source="bob" if submarine else "lightning",
+        destination="lightning" if submarine else "bob",
+        direction=deal.direction,
+        fees=tuple(fees),
+        requires=(),
+        token=lock.token,
+        htlc_contract=lock.contract,
+        provider=terms.provider,
+        depth_policy=terms.depth_policy,
+        seconds_expected=0,
+        seconds_worst=max(0, lock.timelock - terms.created_at),
+        expires_at=terms.lock_by,
+    )
+
+
+def transfer_of(swap: StoredSwap, host: TransferHost) -> Transfer:
+    """The handle on a swap."""
+    return Transfer(
+        id=swap.deal.id,
+        state=state_name(swap.state),
+        reason=getattr(swap.state, "reason", None) or None,
+        quote=_quote(swap.deal),
+        invoice=swap.deal.terms.invoice,
+        created_at_ms=swap.created_at_ms,
+        updated_at_ms=swap.updated_at_ms,
+        act_by=_act_by(swap.deal, swap.state),
+        _host=host,
+    )
+
+
+def event_of(swap: StoredSwap) -> TransferEvent:
+    """The newest step of a swap."""
+    return step(swap.deal.id, swap.version, swap.state, swap.updated_at_ms)
+
+
+def step(transfer_id: str, version: int, state: State, at_ms: int) -> TransferEvent:
+    """One step of a swap."""
+    return TransferEvent(
+        transfer_id=transfer_id,
+        version=version,
+        state=state_name(state),
+        detail=type(state).__name__,
+        reason=getattr(state, "reason", None) or None,
+        at_ms=at_ms,
+    )

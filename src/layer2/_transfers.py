@@ -1,0 +1,400 @@
+"""Transfers as the manager offers them, on top of the swap engine: check, price, begin, follow, prove."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from layer2._transfer_view import event_of, failure_of, is_decided, step, transfer_of
+from layer2.addresses import Address, EvmAddress, InvoiceText, LightningAddress, LnurlPay, NodeId, parse_address
+from layer2.assets import BTC, AssetId, check_amount
+from layer2.errors import (
+    AddressError,
+    AmountError,
+    AssetError,
+    AsyncTimeout,
+    ConfigurationError,
+    IdempotencyConflict,
+    SwapRefused,
+    TaskCancelled,
+    ValidationError,
+)
+from layer2.proofs import TransferProof
+from layer2.protocol import Layer2ProtocolType, Timeout
+from layer2.swaps import Price, SwapEngine, SwapRequests
+from layer2.terms import SwapDirection
+from layer2.transfers import Payer, QuotedFee, Requirement, Transfer, TransferEvent, TransferQuote, TransferState
+
+if TYPE_CHECKING:
+    from layer2._operations import Operations
+    from layer2._proving import Prover
+    from layer2.config import Layer2Config
+    from layer2.lightning import LightningNode, LnurlClient
+    from layer2.storage import StoredSwap, SwapJournal
+    from layer2.swaps import Deal
+
+__all__ = ["TransferArguments", "TransferService"]
+
+logger: Final = logging.getLogger("layer2.transfers")
+
+SAT_MSAT: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferArguments:
+    """What a transfer is asked with, checked as far as that goes without asking anybody."""
+
+    asset: AssetId
+    amount: int
+    direction: SwapDirection
+    recipient: Address | None
+    max_fee: int
+    payer: Payer
+    idempotency_key: str | None
+
+    @property
+    def digest(self) -> str:
+        """What makes two requests under one key the same."""
+        parts = [
+            self.asset.to_json(),
+            self.amount,
+            self.direction.value,
+            None if self.recipient is None else str(self.recipient),
+            self.max_fee,
+            self.payer,
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+class TransferService:
+    """Implements ``TransferHost``. One per manager."""
+
+    def __init__(
+        self,
+        *,
+        config: Layer2Config,
+        engine: SwapEngine,
+        journal: SwapJournal,
+        requests: SwapRequests | None,
+        prover: Prover,
+        node: LightningNode | None,
+        lnurl: LnurlClient,
+        operations: Operations,
+    ) -> None:
+        self._config = config
+        self._engine = engine
+        self._journal = journal
+        self._requests = requests
+        self._prover = prover
+        self._node = node
+        self._lnurl = lnurl
+        self._operations = operations
+        self._keys: dict[str, tuple[asyncio.Lock, int]] = {}
+
+    def check(
+        self,
+        asset: AssetId,
+        amount: int,
+        source: Layer2ProtocolType | str,
+        destination: Layer2ProtocolType | str,
+        recipient: Address | str | None,
+        max_fee: int | None,
+        payer: Payer,
+        idempotency_key: str | None,
+    ) -> TransferArguments:
+        """Refuse what cannot be right, before anything is asked of anybody.
+
+        Raises:
+            ValidationError and its kinds: with the argument's name in ``field``.
+        """
+        if not isinstance(asset, AssetId):
+            raise AssetError(
+                f"asset_id is an AssetId, not {type(asset).__name__}", field="asset_id", hint="for example BTC"
+            )
+        check_amount(amount)
+        direction = _direction(source, destination)
+        if asset != BTC:
+            raise AssetError(f"{asset} has no form on Lightning, which moves BTC", field="asset_id")
+        limit = self._config.swap.max_amount
+        if limit is not None and amount > limit:
+            raise AmountError(f"amount {amount} is above swap.max_amount = {limit}", field="amount")
+        if max_fee is not None and (type(max_fee) is not int or max_fee < 0):
+            raise AmountError(f"max_fee must be a whole number of base units, not {max_fee!r:.40}", field="max_fee")
+        if payer not in ("self", "anyone"):
+            raise ValidationError(f"payer is 'self' or 'anyone', not {payer!r:.40}", field="payer")
+        if idempotency_key is not None and not 0 < len(idempotency_key) <= 200:
+            raise ValidationError("an idempotency key has 1 to 200 characters", field="idempotency_key")
+        return TransferArguments(
+            asset=asset,
+            amount=amount,
+            direction=direction,
+            recipient=self._recipient(direction, recipient),
+            max_fee=self._config.swap.max_fee(amount) if max_fee is None else max_fee,
+            payer=payer,
+            idempotency_key=idempotency_key,
+        )
+
+    def _recipient(self, direction: SwapDirection, recipient: Address | str | None) -> Address | None:
+        address = parse_address(recipient) if isinstance(recipient, str) else recipient
+        if direction is SwapDirection.REVERSE:
+            if address is not None and not isinstance(address, EvmAddress):
+                raise AddressError("on BOB the recipient is an EVM address", field="recipient")
+            if address is not None and self._requests is not None:
+                place = self._requests.place
+                if address.is_zero or address in (place.contract, place.token.contract):
+                    raise AddressError(f"{address} cannot receive: what is sent there is lost", field="recipient")
+            return address
+        if isinstance(address, EvmAddress | NodeId):
+            raise AddressError(
+                "on Lightning the recipient of a transfer is an invoice, a Lightning address or an LNURL",
+                field="recipient",
+                hint="ask the payee for an invoice",
+            )
+        return address
+
+    def _ready(self) -> SwapRequests:
+        if self._requests is None:
+            raise ConfigurationError(
+                "transfers need BOB with a signer, and a swap provider",
+                key="swap.provider_url",
+                hint="set bob, signer and swap.provider_url, or use Layer2Config.embedded()",
+            )
+        return self._requests
+
+    def _needs_node(self, arguments: TransferArguments) -> bool:
+        if arguments.direction is SwapDirection.SUBMARINE:
+            return arguments.recipient is None
+        return arguments.payer == "self"
+
+    async def _price(self, arguments: TransferArguments) -> Price:
+        requests = self._ready()
+        if self._needs_node(arguments) and self._node is None:
+            submarine = arguments.direction is SwapDirection.SUBMARINE
+            raise ConfigurationError(
+                "no Lightning node is configured",
+                key="lightning",
+                hint="give a recipient: an invoice of the payee"
+                if submarine
+                else 'use payer="anyone" and show the invoice',
+            )
+        return await requests.price(
+            arguments.direction,
+            arguments.amount,
+            max_fee_sat=arguments.max_fee,
+            pays_itself=arguments.payer == "self",
+        )
+
+    async def quote(self, arguments: TransferArguments) -> TransferQuote:
+        """What it would cost now. Takes and reserves nothing."""
+        price = await self._price(arguments)
+        rounding = 0
+        if isinstance(arguments.recipient, InvoiceText):
+            invoice = self._ready().read_invoice(arguments.recipient.text, arguments.amount)
+            rounding = arguments.amount * SAT_MSAT - (invoice.amount_msat or 0)
+        return self._as_quote(arguments, price, rounding)
+
+    def _as_quote(self, arguments: TransferArguments, price: Price, rounding_msat: int) -> TransferQuote:
+        place = self._ready().place
+        submarine = arguments.direction is SwapDirection.SUBMARINE
+        fees = [QuotedFee(name="provider", coin=arguments.asset.name, amount=price.provider_fee_sat)]
+        if price.routing_limit_sat:
+            fees.append(
+                QuotedFee(name="routing", coin=arguments.asset.name, amount=price.routing_limit_sat, is_limit=True)
+            )
+        fees.append(QuotedFee(name="gas", coin="ETH", amount=price.max_gas_wei, is_limit=True))
+        gas = Requirement(layer="bob", coin="ETH", amount=price.max_gas_wei)
+        total = arguments.amount + price.provider_fee_sat
+        needs = Requirement(layer="bob" if submarine else "lightning", coin=arguments.asset.name, amount=total)
+        assert place.token.contract is not None
+        return TransferQuote(
+            asset=arguments.asset,
+            amount=arguments.amount,
+            rounding_msat=rounding_msat,
+            source="bob" if submarine else "lightning",
+            destination="lightning" if submarine else "bob",
+            direction=arguments.direction,
+            fees=tuple(fees),
+            requires=(needs, gas) if submarine or arguments.payer == "self" else (gas,),
+            token=place.token.contract,
+            htlc_contract=place.contract,
+            provider=price.info.provider_address,
+            depth_policy=price.policy,
+            seconds_expected=price.seconds_expected,
+            seconds_worst=price.seconds_worst,
+            expires_at=price.expires_at,
+        )
+
+    async def start(self, arguments: TransferArguments) -> Transfer:
+        """Agree with the provider and begin; the same key and arguments attach to the first transfer."""
+        if arguments.idempotency_key is None:
+            return self.view(await self._begin(arguments))
+        async with self._key_lock(arguments.idempotency_key):
+            known = await self._journal.by_key(arguments.idempotency_key)
+            if known is not None:
+                if known.request_digest != arguments.digest:
+                    raise IdempotencyConflict(
+                        "the idempotency key was used for another transfer",
+                        key=arguments.idempotency_key,
+                        hint="take a new key",
+                    )
+                return self.view(known)
+            return self.view(await self._begin(arguments))
+
+    @asynccontextmanager
+    async def _key_lock(self, key: str) -> AsyncIterator[None]:
+        lock, waiting = self._keys.get(key, (asyncio.Lock(), 0))
+        self._keys[key] = (lock, waiting + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, waiting = self._keys[key]
+            if waiting == 1:
+                del self._keys[key]
+            else:
+                self._keys[key] = (lock, waiting - 1)
+
+    async def _begin(self, arguments: TransferArguments) -> StoredSwap:
+        price = await self._price(arguments)
+        deal = await self._deal(arguments, price)
+        swap = await self._engine.begin(
+            deal,
+            idempotency_key=arguments.idempotency_key,
+            request_digest=arguments.digest,
+            bind_hash=True,
+        )
+        return await self._journal.load(swap.deal.id)
+
+    async def _deal(self, arguments: TransferArguments, price: Price) -> Deal:
+        requests = self._ready()
+        max_fee = arguments.max_fee
+        if arguments.direction is SwapDirection.REVERSE:
+            claimer = arguments.recipient if isinstance(arguments.recipient, EvmAddress) else self._prover.account
+            return await requests.reverse(claimer, price, max_fee_sat=max_fee, pays_itself=arguments.payer == "self")
+        match arguments.recipient:
+            case None:
+                text = await requests.own_invoice(arguments.amount, price.policy)
+            case InvoiceText(text=text):
+                pass
+            case LightningAddress() | LnurlPay() as payee:
+                text = (await self._lnurl.fetch_invoice(payee, arguments.amount * SAT_MSAT)).text
+            case _:
+                raise AddressError("an EVM address cannot be paid over Lightning", field="recipient")
+        invoice = requests.read_invoice(text, arguments.amount)
+        foreign = arguments.recipient is not None and self._node is not None
+        if foreign and self._node is not None and invoice.payee == (await self._node.info()).node_id:
+            raise SwapRefused(
+                "the invoice is of your own node", rule="own_invoice", hint="leave recipient out to pay yourself"
+            )
+        return await requests.submarine(text, price, max_fee_sat=max_fee, own_invoice=arguments.recipient is None)
+
+    async def get(self, transfer_id: str) -> Transfer:
+        """A transfer as it stands. Raises ``NotFound``."""
+        return self.view(await self._journal.load(transfer_id))
+
+    async def page(self, state: TransferState | str | None, limit: int, after: str | None) -> list[Transfer]:
+        """Transfers, newest first."""
+        wanted = None if state is None else TransferState(state)
+        found: list[Transfer] = []
+        while len(found) < limit:
+            swaps = await self._journal.page(kinds=None, limit=min(limit, 200), after=after)
+            views = [self.view(swap) for swap in swaps]
+            found += [view for view in views if wanted is None or view.state is wanted]
+            if len(swaps) < min(limit, 200):
+                break
+            after = swaps[-1].id
+        return found[:limit]
+
+    def view(self, swap: StoredSwap) -> Transfer:
+        """A swap as its user sees it."""
+        return transfer_of(swap, self)
+
+    async def transfer_events(self, transfer_id: str) -> AsyncIterator[TransferEvent]:
+        """See ``Transfer.events``."""
+        seen = 0
+        for event in await self._journal.events(transfer_id):
+            seen = event.version
+            yield step(transfer_id, event.version, event.state, event.at_ms)
+        async for swap in self._engine.follow(transfer_id):
+            if swap.version > seen:
+                seen = swap.version
+                yield event_of(swap)
+
+    async def transfer_cancel(self, transfer_id: str) -> bool:
+        """See ``Transfer.cancel_async``."""
+        self._engine.cancel(transfer_id)
+        swap = await self._engine.wait_for(transfer_id, lambda state: state.committed or state.final)
+        return not swap.state.committed and not swap.state.settled
+
+    async def transfer_result(self, transfer_id: str, timeout: Timeout, cancel: asyncio.Event | None) -> TransferProof:
+        """See ``Transfer.result_async``."""
+        swap = await self._operations.run(
+            lambda: self._engine.wait_for(transfer_id, is_decided),
+            timeout=timeout,
+            cancel=cancel,
+            what="waiting for a transfer",
+            transfer_id=transfer_id,
+            slot=False,
+        )
+        if (failure := failure_of(swap)) is not None:
+            raise failure
+        return await self._prover.proof_of(transfer_id)
+
+    async def run_to_end(
+        self, arguments: TransferArguments, timeout: Timeout, cancel: asyncio.Event | None
+    ) -> TransferProof:
+        """Begin and wait for the end; ending the wait abandons the transfer only if nothing was bound yet.
+
+        Raises:
+            AsyncTimeout: with the transfer's id, under which it goes on.
+            TaskCancelled: ``goes_on`` says whether it does.
+        """
+        begun: list[str] = []
+
+        async def work() -> TransferProof:
+            transfer = await self.start(arguments)
+            begun.append(transfer.id)
+            return await self.transfer_result(transfer.id, None, None)
+
+        try:
+            return await self._operations.run(
+                work, timeout=None if timeout is None else timeout, cancel=cancel, what="a transfer", slot=False
+            )
+        except AsyncTimeout as error:
+            error.transfer_id = begun[0] if begun else None
+            error.money_may_have_moved = bool(begun)
+            raise
+        except TaskCancelled as error:
+            error.goes_on = bool(begun) and not await self.transfer_cancel(begun[0])
+            if begun:
+                error.transfer_id = begun[0]
+                error.run_again_by = (await self.get(begun[0])).act_by if error.goes_on else None
+            error.money_may_have_moved = error.goes_on
+            raise
+        except asyncio.CancelledError:
+            # The task's own cancellation: ask for the transfer to be abandoned, and let the exception pass at once.
+            if begun:
+                self._engine.cancel(begun[0])
+            raise
+
+
+def _direction(source: Layer2ProtocolType | str, destination: Layer2ProtocolType | str) -> SwapDirection:
+    known = {kind.value for kind in Layer2ProtocolType}
+    for field, layer in (("source_protocol", source), ("destination_protocol", destination)):
+        if str(layer) not in known:
+            raise ValidationError(
+                f"{field} is {str(layer)[:40]!r}, which is none of {', '.join(sorted(known))}", field=field
+            )
+    if str(source) == str(destination):
+        raise ValidationError(
+            "source and destination are the same layer",
+            field="destination_protocol",
+            hint="use transfer_asset_async of that layer",
+        )
+    return SwapDirection.SUBMARINE if str(source) == Layer2ProtocolType.BOB else SwapDirection.REVERSE
