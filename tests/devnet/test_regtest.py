@@ -7,13 +7,14 @@ import signal
 import ssl
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from layer2.devnet import RegtestNetwork
-from layer2.errors import NodeConnectionError, NodeNotReady, NotFound
+from layer2.devnet import NodeBinaries, RegtestNetwork
+from layer2.errors import AsyncRuntimeError, NodeConnectionError, NodeNotReady, NotFound
 
 
 def _session(endpoint):
@@ -111,6 +112,21 @@ async def test_no_password_stands_in_a_command_line(regtest):
         command = Path(f"/proc/{regtest.process(name).pid}/cmdline").read_bytes().decode()
         assert regtest.btcd.rpc_password not in command
     assert regtest.btcd.rpc_password not in repr(regtest.btcd)
+
+
+async def test_a_network_that_cannot_start_says_which_node_and_leaves_its_logs(node_binaries, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    broken = tmp_path / "broken-lnd"
+    broken.write_text("#!/bin/sh\necho wallet is on fire\nexit 7\n")
+    broken.chmod(0o755)
+    network = RegtestNetwork(binaries=NodeBinaries(btcd=node_binaries.btcd, lnd=broken, anvil=node_binaries.anvil))
+    with pytest.raises(NodeConnectionError, match=r"lnd 'client' has ended with status 7(.|\n)*wallet is on fire"):
+        await network.__aenter__()
+    assert not network.process("btcd").running
+    assert not network.process("anvil").running
+    assert "wallet is on fire" in (network.directory / "client" / "lnd.log").read_text()
+    with pytest.raises(AsyncRuntimeError, match="once"):
+        await network.__aenter__()
 
 
 def test_a_network_that_was_not_started_says_so():
