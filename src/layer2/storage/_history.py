@@ -46,7 +46,7 @@ def append_event(
         "state": after.text,
         "at_ms": at_ms,
     }
-    conn.execute(insert(swap_event).values(**row, checksum=_checksum(previous, row)))
+    conn.execute(insert(swap_event), {**row, "checksum": _checksum(previous, row)})
 
 
 def _checksum(previous: str, row: dict[str, object]) -> str:

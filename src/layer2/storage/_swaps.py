@@ -48,27 +48,28 @@ def insert_swap(conn: Connection, new: NewSwap, *, at_ms: int) -> Inserted:
         _check_hash(conn, terms.lock.preimage_hash, new.deal.id)
     deal, state = encode_deal(new.deal), encode_state(new.state)
     conn.execute(
-        insert(swap).values(
-            id=new.deal.id,
-            role=new.deal.role.value,
-            direction=new.deal.direction.value,
-            state_kind=state.kind,
-            shape=state.shape,
-            state=state.text,
-            deal_shape=deal.shape,
-            deal=deal.text,
-            version=1,
-            active=not new.state.final,
-            wake_at_ms=new.wake_at_ms,
-            epoch=epoch(conn),
-            created_at_ms=at_ms,
-            updated_at_ms=at_ms,
-            idempotency_key=new.idempotency_key,
-            request_digest=new.request_digest,
-            payment_hash=terms.lock.preimage_hash.hex(),
-            lock_id=terms.lock.lock_id.hex(),
-            note=new.note,
-        )
+        insert(swap),
+        {
+            "id": new.deal.id,
+            "role": new.deal.role.value,
+            "direction": new.deal.direction.value,
+            "state_kind": state.kind,
+            "shape": state.shape,
+            "state": state.text,
+            "deal_shape": deal.shape,
+            "deal": deal.text,
+            "version": 1,
+            "active": not new.state.final,
+            "wake_at_ms": new.wake_at_ms,
+            "epoch": epoch(conn),
+            "created_at_ms": at_ms,
+            "updated_at_ms": at_ms,
+            "idempotency_key": new.idempotency_key,
+            "request_digest": new.request_digest,
+            "payment_hash": terms.lock.preimage_hash.hex(),
+            "lock_id": terms.lock.lock_id.hex(),
+            "note": new.note,
+        },
     )
     if new.bind_hash:
         _bind_hash(conn, terms.lock.preimage_hash, new.deal.id, new.deal.role.value, at_ms)
@@ -172,7 +173,7 @@ def _want_effects(conn: Connection, swap_id: str, version: int, effects: Iterabl
             conn.execute(update(swap_effect).where(*where).values(**values))
         else:
             new = {"swap_id": swap_id, "key": effect.name, "attempts": 0, "begun": False, "created_at_ms": at_ms}
-            conn.execute(insert(swap_effect).values(**new, **values))
+            conn.execute(insert(swap_effect), {**new, **values})
     given_up = [key for key, status in known.items() if key not in wanted and status == EffectStatus.PENDING]
     if given_up:
         conn.execute(
@@ -249,4 +250,7 @@ def _check_hash(conn: Connection, payment_hash: bytes, swap_id: str) -> None:
 
 def _bind_hash(conn: Connection, payment_hash: bytes, swap_id: str, role: str, at_ms: int) -> None:
     if hash_owner(conn, payment_hash) is None:
-        conn.execute(insert(used_hash).values(payment_hash=payment_hash.hex(), swap_id=swap_id, role=role, at_ms=at_ms))
+        conn.execute(
+            insert(used_hash),
+            {"payment_hash": payment_hash.hex(), "swap_id": swap_id, "role": role, "at_ms": at_ms},
+        )

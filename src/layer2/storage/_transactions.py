@@ -83,16 +83,17 @@ def _put_new(conn: Connection, record: TxRecord) -> None:
     if holder is not None:
         raise StorageError(f"nonce {record.nonce} is taken by the transaction {holder!r}")
     conn.execute(
-        insert(evm_tx).values(
-            key=record.key,
-            request_digest=record.request_digest.hex(),
-            chain_id=record.chain_id,
-            sender=record.sender.raw.hex(),
-            nonce=record.nonce,
-            exit=record.exit,
-            created_at_ms=record.created_ms,
+        insert(evm_tx),
+        {
+            "key": record.key,
+            "request_digest": record.request_digest.hex(),
+            "chain_id": record.chain_id,
+            "sender": record.sender.raw.hex(),
+            "nonce": record.nonce,
+            "exit": record.exit,
+            "created_at_ms": record.created_ms,
             **_changing(record, version=1),
-        )
+        },
     )
     _add_variants(conn, record, 0)
 
@@ -133,17 +134,19 @@ def _changing(record: TxRecord, *, version: int) -> dict[str, Any]:
 
 
 def _add_variants(conn: Connection, record: TxRecord, kept: int) -> None:
-    for ordinal, variant in enumerate(record.variants[kept:], start=kept):
-        conn.execute(
-            insert(evm_variant).values(
-                hash=variant.hash.hex(),
-                tx_key=record.key,
-                ordinal=ordinal,
-                raw=variant.raw.hex(),
-                max_fee_per_gas=str(variant.max_fee_per_gas),
-                max_priority_fee_per_gas=str(variant.max_priority_fee_per_gas),
-            )
-        )
+    added = [
+        {
+            "hash": variant.hash.hex(),
+            "tx_key": record.key,
+            "ordinal": ordinal,
+            "raw": variant.raw.hex(),
+            "max_fee_per_gas": str(variant.max_fee_per_gas),
+            "max_priority_fee_per_gas": str(variant.max_priority_fee_per_gas),
+        }
+        for ordinal, variant in enumerate(record.variants[kept:], start=kept)
+    ]
+    if added:
+        conn.execute(insert(evm_variant), added)
 
 
 def _open_records(conn: Connection, chain_id: int, sender: EvmAddress) -> list[TxRecord]:
