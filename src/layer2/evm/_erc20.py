@@ -11,6 +11,7 @@ __all__ = [
     "encode_approve",
     "encode_balance_of",
     "encode_decimals",
+    "encode_mint",
     "encode_transfer",
     "encode_transfer_from",
 ]
@@ -50,3 +51,8 @@ def encode_allowance(owner: EvmAddress, spender: EvmAddress) -> bytes:
 def encode_decimals() -> bytes:
     """Returns a uint8."""
     return encode_call("decimals()")
+
+
+def encode_mint(owner: EvmAddress, amount: int) -> bytes:
+    """Make tokens: only the development networks' token has such a function."""
+    return encode_call("mint(address,uint256)", owner, amount)
