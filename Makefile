@@ -59,7 +59,7 @@ demo-real: $(VENV)/.installed
 nodes: $(VENV)/.installed
 	@$(BIN)/python -c "from layer2.devnet import ensure_binaries; ensure_binaries(progress=print)"
 
-test: $(VENV)/.installed-dev
+test:
 	@start=$$(date +%s); status=0; \
 	$(MAKE) --no-print-directory check || status=$$?; \
 	echo "make test: $$(( $$(date +%s) - start )) seconds, exit status $$status"; \
