@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from layer2._clock import Clock
+from layer2 import Clock
 from layer2.lightning import LightningNode
 from layer2.protocol import Signer
 from layer2.provider._inventory import Inventory

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
-from layer2._clock import Clock
+from layer2 import Clock
 from layer2.addresses import EvmAddress
 from layer2.assets import AssetForm, convert_amount
 from layer2.errors import InvoiceError, NotFound, SwapRefused
@@ -105,7 +106,7 @@ class ProviderService:
         self._place = place
         self.settings = settings
         self._clock = clock
-        self._version = version
+        self.version = version
         self._hash_known = hash_known
         self._random_id = random_id
         # Offers are checked against the inventory and stored one after the other: two at once could both take the last room.
@@ -138,7 +139,7 @@ class ProviderService:
         token = self._place.token
         assert token.contract is not None
         return Info(
-            version=self._version,
+            version=self.version,
             chain_id=self._place.chain_id,
             htlc_contract=self._place.contract,
             tokens={token.asset.name: token.contract},
@@ -245,6 +246,16 @@ class ProviderService:
     async def status(self, swap_id: str) -> SwapStatus:
         """Where a swap of ours stands. Raises ``NotFound``."""
         return status_of(await self._engine.load(swap_id))
+
+    async def follow(self, swap_id: str) -> AsyncGenerator[SwapStatus, None]:
+        """Where a swap of ours stands, then each change of that, ending after a final state. Raises ``NotFound``."""
+        last: SwapStatus | None = None
+        async with aclosing(self._engine.follow(swap_id)) as swaps:
+            async for swap in swaps:
+                status = status_of(swap)
+                if status != last:
+                    yield status
+                last = status
 
     async def sign_refund(self, swap_id: str) -> bytes:
         """Our consent to an early refund of a submarine lock that we shall never pay for.

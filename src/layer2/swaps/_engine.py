@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Final, Protocol
 
 from layer2._clock import Clock
@@ -115,7 +115,7 @@ class SwapEngine:
         """A swap as it stands. Raises ``NotFound``."""
         return await self._store.load(swap_id)
 
-    async def follow(self, swap_id: str) -> AsyncIterator[StoredSwap]:
+    async def follow(self, swap_id: str) -> AsyncGenerator[StoredSwap, None]:
         """The swap now and after each change, ending after a final state."""
         queue: asyncio.Queue[StoredSwap] = asyncio.Queue()
         listeners = self._listeners.setdefault(swap_id, set())

@@ -143,3 +143,5 @@ class Problem(_Model):
     detail: str
     rule: str | None = None
     """Name of the rule that refused."""
+    field: str | None = None
+    """Which part of the request is wrong."""
