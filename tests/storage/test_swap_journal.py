@@ -45,6 +45,7 @@ async def test_a_swap_is_given_back_as_it_stands_after_each_step(clients, make_d
     assert (moved.state, moved.version, moved.updated_at_ms) == (Locking(), 2, clock.now)
     assert [each.effect for each in moved.effects] == [SendLock(not_after=1)]
     assert await clients.load(deal.id) == moved
+    assert [each.state_after for each in await clients.events(deal.id)] == ["agreed", "locking"]
     with pytest.raises(StaleVersion):
         await move(clients, swap, Locking(), version=1)
 

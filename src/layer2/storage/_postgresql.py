@@ -12,6 +12,7 @@ from layer2.storage._host import process_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 __all__ = ["PostgresqlBackend"]
 
@@ -129,6 +130,16 @@ class PostgresqlBackend:
 
     def after_failure(self, conn: Connection) -> None:
         """Nothing: PostgreSQL ends a transaction whose commit fails."""
+
+    def backup(self, conn: Connection, path: Path) -> None:  # noqa: ARG002 - SQLite copies itself
+        """Refuse: the server has better means.
+
+        Raises:
+            StorageError: always.
+        """
+        raise StorageError(
+            f"the store {self.url} is on a server", hint="take the copy with pg_dump or a base backup", url=self.url
+        )
 
     def fingerprint(self, conn: Connection) -> str:
         """What a restored dump does not share with its source: the cluster's system identifier and the database's oid.

@@ -13,6 +13,7 @@ from layer2.errors import AsyncRuntimeError, StoreInUse
 from layer2.storage._session import Session, StoreInfo
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
     from sqlalchemy import Connection
@@ -103,13 +104,25 @@ class Store:
             StoreInUse: on PostgreSQL: another process took over while the connection was down.
             StorageError: the database failed.
         """
+        return await self._in_turn(lambda: self._session.run(fn, *args, **kwargs))
+
+    async def backup(self, path: Path) -> None:
+        """Copy the store as of the last commit to a new file, while it goes on being used, also beside a writer.
+
+        The copy is taken for one: it opens with ``adopt=True`` only.
+
+        Raises:
+            AsyncRuntimeError: closed, or inherited through fork.
+            StorageError: the file is there already or cannot be written; the store is on PostgreSQL.
+        """
+        await self._in_turn(lambda: self._session.backup(path))
+
+    async def _in_turn(self, work: Callable[[], T]) -> T:
         if self._pid != os.getpid():
             raise AsyncRuntimeError("the store was opened before a fork", hint="open it in the child process")
         if self._closed:
             raise AsyncRuntimeError("the store is closed")
-        if self._executor is None:
-            return self._session.run(fn, *args, **kwargs)
-        return await _in_thread(self._executor, lambda: self._session.run(fn, *args, **kwargs))
+        return work() if self._executor is None else await _in_thread(self._executor, work)
 
     async def close(self) -> None:
         """Let what was begun end, close the connection and give the lock up. Idempotent; of no effect after a fork."""

@@ -18,6 +18,7 @@ from layer2.storage._sqlite import SqliteBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
 __all__ = ["Session", "StoreInfo"]
 
@@ -117,6 +118,11 @@ class Session:
                 self._backend.after_failure(conn)
                 raise
             return result
+
+    def backup(self, path: Path) -> None:
+        """Copy the store as of the last commit to ``path``. See ``Store.backup``."""
+        with self._translated():
+            self._backend.backup(self._connection(), path)
 
     def _connection(self) -> Connection:
         """The connection that holds the lock; a new one if the server dropped it and nobody took over since."""

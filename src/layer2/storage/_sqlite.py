@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 import weakref
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -131,6 +131,26 @@ class SqliteBackend:
             with suppress(sqlite3.Error):
                 raw.rollback()
 
+    def backup(self, conn: Connection, path: Path) -> None:
+        """Copy the store as of the last commit to a new file that only the owner can read.
+
+        Raises:
+            StorageError: the file is there already, or cannot be written; what was begun is removed.
+        """
+        raw = conn.connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        except FileExistsError as exc:
+            raise StorageError(f"{path} is there already", hint="name a new file", url=self.url) from exc
+        try:
+            with closing(sqlite3.connect(path)) as target:
+                raw.backup(target)
+            _sync_folder(path.parent)
+        except (sqlite3.Error, OSError) as exc:
+            path.unlink(missing_ok=True)
+            raise StorageError(f"the store {self.url} could not be copied to {path}: {exc}", url=self.url) from exc
+
     def fingerprint(self, conn: Connection) -> str:  # noqa: ARG002 - PostgreSQL asks the server
         """What a copy of this file does not share with it: host, path and inode."""
         if self.path is None:
@@ -142,6 +162,15 @@ class SqliteBackend:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name in ``folder`` durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 _held: Final[weakref.WeakSet[_LockFile]] = weakref.WeakSet()
