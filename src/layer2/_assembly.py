@@ -67,15 +67,16 @@ def assemble_transfers(
     provider = factory.provider()
     preimages = PreimageSource(signer)
     block_time_s = float(place.timing.evm_block_s)
+    chain = EvmSwapChain(
+        client=bob.rpc,
+        sender=bob.sender,
+        journal=factory.journal(),
+        clock=factory.clock,
+        block_time_s=block_time_s,
+    )
     engine = SwapEngine(
         store=journal,
-        chain=EvmSwapChain(
-            client=bob.rpc,
-            sender=bob.sender,
-            journal=factory.journal(),
-            clock=factory.clock,
-            block_time_s=block_time_s,
-        ),
+        chain=chain,
         node=node,
         counterparty=NoCounterparty() if provider is None else _RefundConsent(provider),
         preimages=preimages,
@@ -102,6 +103,9 @@ def assemble_transfers(
             next_preimage_time=journal.next_preimage_time,
             hash_known=journal.hash_known,
             depth_policy=factory.config.depth_policy,
+            open_swaps=lambda: engine.active,
+            safe_lag_s=chain.safe_lag_s,
+            max_safe_lag_s=factory.config.swap.max_safe_lag_s,
             clock=factory.clock,
         )
     service = TransferService(

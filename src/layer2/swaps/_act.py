@@ -16,6 +16,7 @@ from layer2.errors import (
     Layer2Error,
     NotFound,
     PaymentFailed,
+    Reverted,
     SignerError,
     StorageError,
 )
@@ -32,7 +33,7 @@ __all__ = ["Actor"]
 
 logger: Final = logging.getLogger("layer2.swaps")
 
-_CERTAIN: Final = (Expired, InsufficientFunds, FeeLimitExceeded, SignerError)
+_CERTAIN: Final = (Expired, InsufficientFunds, FeeLimitExceeded, Reverted, SignerError)
 """What a ``send`` raises only if nothing was signed."""
 
 
@@ -79,6 +80,9 @@ class Actor:
         Raises:
             NodeError: nothing is known; it is tried again.
         """
+        if swap.restored and isinstance(wanted.effect, PayInvoice | SendLock):
+            # The life that this copy does not know of may have done it: only the nodes can tell, by what is looked at.
+            return None
         match wanted.effect:
             case PayInvoice():
                 return await self._pay(swap, wake)

@@ -129,6 +129,9 @@ class SwapDriver:
             except Layer2Error as error:
                 logger.warning("cannot follow the chain's head: %s", error)
                 await self._clock.sleep(self._poll_s)
+            except Exception:  # waking is a convenience: every swap is also looked at on its own
+                logger.exception("following the chain's head failed")
+                await self._clock.sleep(RETRY_MAX_S)
             for event in list(self._wakes.values()):
                 event.set()
 
@@ -142,13 +145,22 @@ class SwapDriver:
                 async with self._steps:
                     swap, moved = await self._step(swap)
             except StorageError as error:
+                # What could not be written was not done either: nothing is decided from memory, the row is read again.
+                failures += 1
                 self._on_alarm(swap.deal, "storage.write_failed", str(error))
+                await self._pause(wake, _delay(failures))
                 swap = await self._retrying(swap_id, lambda: self._store.load(swap_id))
                 continue
             except Layer2Error as error:
                 failures += 1
                 logger.warning("swap %s in %s: %s", swap_id, type(swap.state).__name__, error)
-                await self._pause(wake, min(RETRY_S * 2 ** min(failures, 10), RETRY_MAX_S))
+                await self._pause(wake, _delay(failures))
+                continue
+            except Exception as error:  # an unforeseen error stops nothing but this step, and never silently
+                failures += 1
+                logger.exception("swap %s in %s: unforeseen error", swap_id, type(swap.state).__name__)
+                self._on_alarm(swap.deal, "swap.driver_failed", type(error).__name__)
+                await self._pause(wake, _delay(failures))
                 continue
             failures = 0
             if not moved:
@@ -233,3 +245,7 @@ class SwapDriver:
             self._on_alarm(swap.deal, decision.alarm, getattr(decision.state, "reason", ""))
         self._on_change(moved)
         return moved
+
+
+def _delay(failures: int) -> float:
+    return min(RETRY_S * 2.0 ** min(failures - 1, 10), RETRY_MAX_S)

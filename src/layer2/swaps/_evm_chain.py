@@ -20,6 +20,7 @@ from layer2.evm import (
     encode_refund,
     encode_refund_cooperative,
     encode_status,
+    encode_transfer,
 )
 from layer2.swaps._observations import ChainView, LockReading, LockStatus, OwnTransaction
 from layer2.transactions import Depth, EvmCall
@@ -136,6 +137,8 @@ class EvmSwapChain:
             head = await self._header("latest")
             if max(head.timestamp, self._clock.now_ms() // 1000) > not_after:
                 raise Expired("too little time is left to claim safely", expired_at=not_after)
+            # The claim itself cannot be tried without showing the preimage; whether the token pays the claimer can.
+            await self._client.call(lock.token, encode_transfer(lock.claimer, lock.amount), sender=lock.contract)
         call = EvmCall(to=lock.contract, data=encode_claim(lock, preimage), gas_limit=CLAIM_GAS)
         await self._submit(call, key, not_after=not_after, deadline=lock.timelock)
 
@@ -149,6 +152,11 @@ class EvmSwapChain:
         data = encode_refund_cooperative(lock, signature)
         call = EvmCall(to=lock.contract, data=data, gas_limit=REFUND_COOPERATIVE_GAS)
         await self._submit(call, key, not_after=None, deadline=None)
+
+    async def safe_lag_s(self) -> int:
+        """By how many seconds the safe head is behind the head."""
+        head, safe = await self._header("latest"), await self._header("safe")
+        return head.timestamp - safe.timestamp
 
     async def wait_for_block(self) -> None:
         """Return when the head is another block than the last time."""

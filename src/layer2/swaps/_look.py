@@ -16,6 +16,10 @@ from layer2.terms import SwapDirection
 __all__ = ["Looker", "OpenRequests", "lock_key"]
 
 
+ASK_REFUND_S = 2.0
+"""Pause between two questions for an early refund of one swap."""
+
+
 class OpenRequests(Protocol):
     """Who knows whether a request to pay may still be on its way to the node."""
 
@@ -47,6 +51,7 @@ class Looker:
         self._counterparty = counterparty
         self._requests = requests
         self._clock = clock
+        self._asked_refund_s: dict[str, float] = {}
 
     async def look(self, watch: Watch, swap: StoredSwap) -> Observation | None:
         """What is to be seen now; None if nothing is."""
@@ -59,12 +64,23 @@ class Looker:
             case Watch.INVOICE:
                 return await self._invoice(swap)
             case Watch.REFUND_OFFER:
-                if lock_key(swap) is None or swap.deal.role is not Role.CLIENT:
-                    return None
-                signature = await self._counterparty.refund_signature(swap.deal)
-                return None if signature is None else RefundOffer(signature=signature)
+                return await self._refund_offer(swap)
             case _:
                 assert_never(watch)
+
+    async def _refund_offer(self, swap: StoredSwap) -> RefundOffer | None:
+        if swap.deal.role is not Role.CLIENT or lock_key(swap) is None:
+            return None
+        now = self._clock.monotonic_s()
+        # The provider is asked much less often than the nodes: it is somebody else's, and most swaps never need it.
+        if now - self._asked_refund_s.get(swap.deal.id, -ASK_REFUND_S) < ASK_REFUND_S:
+            return None
+        self._asked_refund_s[swap.deal.id] = now
+        signature = await self._counterparty.refund_signature(swap.deal)
+        if signature is None:
+            return None
+        self._asked_refund_s.pop(swap.deal.id, None)
+        return RefundOffer(signature=signature)
 
     def _now_s(self) -> int:
         return self._clock.now_ms() // 1000

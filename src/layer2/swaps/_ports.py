@@ -39,6 +39,10 @@ class SwapChain(Protocol):
         """Refund with the claimer's signature."""
         ...
 
+    async def safe_lag_s(self) -> int:
+        """By how many seconds the safe head is behind the head."""
+        ...
+
     async def wait_for_block(self) -> None:
         """Return when the chain has a new head. Only a wake-up: it may return without one."""
         ...
@@ -95,6 +99,11 @@ class StoredSwap(Protocol):
     @property
     def effects(self) -> tuple[StoredEffect, ...]:
         """What is wanted now."""
+        ...
+
+    @property
+    def restored(self) -> bool:
+        """Whether it came with a restored copy of a store: then no payment and no lock may be begun for it."""
         ...
 
     @property

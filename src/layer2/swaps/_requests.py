@@ -28,6 +28,7 @@ from layer2.swaps._preimage import FORBIDDEN_HASHES, PreimageSource
 from layer2.swaps._provider_client import ProviderApi
 from layer2.swaps._states import Deal, Role
 from layer2.terms import ChainTiming, DepthPolicy, SwapDirection
+from layer2.transactions import Depth
 
 if TYPE_CHECKING:
     from layer2.swaps._wire import Info, Pair
@@ -96,6 +97,9 @@ class SwapRequests:
         next_preimage_time: Callable[[], Awaitable[int]],
         hash_known: Callable[[bytes], Awaitable[bool]],
         depth_policy: Callable[[int], DepthPolicy],
+        open_swaps: Callable[[], int],
+        safe_lag_s: Callable[[], Awaitable[int]],
+        max_safe_lag_s: int,
         clock: Clock,
     ) -> None:
         self._provider = provider
@@ -106,6 +110,9 @@ class SwapRequests:
         self._next_preimage_time = next_preimage_time
         self._hash_known = hash_known
         self._depth_policy = depth_policy
+        self._open_swaps = open_swaps
+        self._safe_lag_s = safe_lag_s
+        self._max_safe_lag_s = max_safe_lag_s
         self._clock = clock
 
     def _now_s(self) -> int:
@@ -147,8 +154,16 @@ class SwapRequests:
                 field="amount",
                 hint="split the amount, or ask another provider",
             )
-        max_gas_wei = await self._account.check_gas(1)
-        return self._priced(info, pair, direction, amount_sat, max_fee_sat, max_gas_wei, pays_itself=pays_itself)
+        # The exits of what is open already need their gas too.
+        max_gas_wei = await self._account.check_gas(self._open_swaps() + 1)
+        price = self._priced(info, pair, direction, amount_sat, max_fee_sat, max_gas_wei, pays_itself=pays_itself)
+        if price.policy.depth is Depth.INCLUDED and await self._safe_lag_s() > self._max_safe_lag_s:
+            raise SwapRefused(
+                "the chain has not been safe for too long to begin a swap that does not wait for it",
+                rule="safe_lag",
+                hint="wait, or configure swap.depth so that it waits for the safe head",
+            )
+        return price
 
     def _priced(
         self,
