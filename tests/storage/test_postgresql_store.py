@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import psycopg
 import pytest
@@ -127,3 +128,18 @@ async def test_both_spellings_of_the_url_are_one_store(url, clock, prefix):
     async with await Store.open(url.replace("postgresql://", prefix), clock=clock):
         with pytest.raises(StoreInUse):
             await Store.open(url, clock=clock)
+
+
+async def test_a_role_without_privileges_but_its_own_database_is_enough(postgres_server, clock):
+    name = f"plain{os.urandom(4).hex()}"
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN")
+        connection.execute(f"CREATE DATABASE {name} OWNER {name}")
+    try:
+        url = postgres_server.replace("postgres:@", f"{name}:@").replace("/postgres?", f"/{name}?")
+        async with await Store.open(url, clock=clock) as store:
+            await store.run(set_meta, "key", "value")
+    finally:
+        with psycopg.connect(postgres_server, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            connection.execute(f"DROP ROLE {name}")
