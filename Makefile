@@ -96,16 +96,32 @@ docs: $(VENV)/.installed-dev
 	@$(SPHINX)
 	@echo "the documentation is in docs/_build/html/index.html"
 
-bench: $(VENV)/.installed-dev
-	@$(BIN)/python benchmarks/run.py
+# Both sides run on the same interpreter: bolt11, the peer for invoices, has no release for Python 3.13 or newer.
+PEERS := .venvs/peers
+BENCH_PYTHON ?= $(shell tools/find_pythons.sh 3.12 3.11 | head -n 1)
+bench:
+	@[ -n "$(BENCH_PYTHON)" ] || { echo "make bench needs Python 3.12 or 3.11, for which all peers have releases." >&2; exit 1; }
+	@$(MAKE) --no-print-directory bench-run PYTHON=$(BENCH_PYTHON) VENV=.venvs/bench
+
+.PHONY: bench-run
+bench-run: $(VENV)/.installed-dev $(PEERS)/.installed
+	@LAYER2_BENCH_PEERS=$(PEERS)/bin/python $(BIN)/python benchmarks/run.py
+
+$(PEERS)/.installed: requirements/bench.txt
+	@echo "installing the packages to compare with"
+	@rm -rf $(PEERS)
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python $(PIP_INSTALL) --require-hashes -r requirements/bench.txt
+	@touch $@
 
 # No index addresses in the result: it can be installed from any mirror.
 UV_COMPILE := .venvs/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-    --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml --all-extras
+    --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 lock:
 	@[ -x .venvs/lock/bin/uv ] || { $(PYTHON) -m venv .venvs/lock && .venvs/lock/bin/python $(PIP_INSTALL) uv; }
-	@$(UV_COMPILE) --group build -o $(LOCKED)
-	@$(UV_COMPILE) --group dev -c $(LOCKED) -o $(LOCKED_DEV)
+	@$(UV_COMPILE) pyproject.toml --all-extras --group build -o $(LOCKED)
+	@$(UV_COMPILE) pyproject.toml --all-extras --group dev -c $(LOCKED) -o $(LOCKED_DEV)
+	@$(UV_COMPILE) --group pyproject.toml:bench -o requirements/bench.txt
 
 clean:
 	rm -rf .venv .venvs build dist docs/_build .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -115,7 +115,7 @@ def test_what_must_not_be_committed(pattern):
 
 
 def test_requirements_are_pinned_with_hashes_and_have_no_addresses():
-    for name in ("tested", "dev"):
+    for name in ("tested", "dev", "bench"):
         text = (ROOT / "requirements" / f"{name}.txt").read_text()
         assert "://" not in text
         assert "--index" not in text
