@@ -37,6 +37,12 @@ def test_every_kind_comes_back_from_its_json(proof):
         assert value.to_json() == type(value).from_json(pretty).to_json()
 
 
+def test_a_text_that_is_too_long_is_not_looked_at(proof):
+    text = proof.lightning.to_json()
+    assert LightningPaymentProof.from_json(text.ljust(MAX_PROOF_JSON_BYTES)) == proof.lightning
+    assert "is more than" in refuse(text.ljust(MAX_PROOF_JSON_BYTES + 1), LightningPaymentProof).message
+
+
 def test_unknown_kinds_and_versions_say_so(proof):
     for value in (proof, proof.storage, proof.receipt, proof.lightning):
         given = json.loads(value.to_json())
