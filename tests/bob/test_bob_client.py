@@ -1,13 +1,9 @@
-import asyncio
-
 import pytest
 
 from layer2.addresses import EvmAddress
 from layer2.assets import BTC, ETH, AssetForm, AssetRegistry
 from layer2.bob import DEVNET, BobClient
 from layer2.evm import (
-    HTLC_ADDRESS,
-    EvmClient,
     HttpTransport,
     MemoryTxJournal,
     encode_mint,

@@ -45,8 +45,10 @@ async def start_anvil(node_binaries):
     async def start(*arguments):
         port = _free_port()
         command = [str(node_binaries.anvil), "--optimism", "--chain-id", str(CHAIN_ID), "--port", str(port)]
+        if "--slots-in-an-epoch" not in arguments:
+            command += ["--slots-in-an-epoch", "1"]
         process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
-            [*command, "--slots-in-an-epoch", "1", "--silent", *arguments], stdout=subprocess.DEVNULL
+            [*command, "--silent", *arguments], stdout=subprocess.DEVNULL
         )
         url = f"http://127.0.0.1:{port}"
         anvil = Anvil(url, EvmClient(HttpTransport(url, limits=HttpLimits(attempts=1))), process)

@@ -83,6 +83,15 @@ class JobQueue:
         for event in self._arrival.values():
             event.set()
 
+    def nudge_users(self) -> None:
+        """No exit stands in their way any more."""
+        self._arrival[False].set()
+
+    @property
+    def exits_wait(self) -> bool:
+        """Whether an exit is in line."""
+        return any(not job.done.done() for _, _, job in self._exits)
+
     async def arrival(self, *, exits: bool) -> None:
         """Wait until a job was put there, or a nudge."""
         event = self._arrival[exits]

@@ -343,11 +343,14 @@ class _Lane:
 
     @staticmethod
     async def _parse(body: bytes) -> Any:
+        # Not the standard library's: the interpreter can crash on what is nested deeply, where the recursion limit was raised.
+        from pydantic_core import from_json
+
         try:
             if len(body) > _PARSE_IN_THREAD_BYTES:
-                return await asyncio.to_thread(json.loads, body)
-            return json.loads(body)
-        except (ValueError, RecursionError):
+                return await asyncio.to_thread(from_json, body)
+            return from_json(body)
+        except ValueError:
             return None
 
     async def close(self) -> None:

@@ -92,6 +92,7 @@ class TxSender:
         self._look_lock = asyncio.Lock()
         self._key_locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._balance: int | None = None
+        self._launching = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -301,10 +302,10 @@ class TxSender:
 
     async def _dispatch(self, *, exits: bool) -> None:
         """Take jobs from one line, as long as the window is open. The lines do not wait for each other's nodes."""
-        window = self.settings.max_unconfirmed_per_key if exits else self.settings.user_window
         while True:
             await self._queue.arrival(exits=exits)
-            while len(self._pool.waiting) < window and (job := self._queue.take(exits=exits)) is not None:
+            while self._may_launch(exits=exits) and (job := self._queue.take(exits=exits)) is not None:
+                self._launching += 1
                 try:
                     live = await self._launch(job)
                 except asyncio.CancelledError:
@@ -317,6 +318,17 @@ class TxSender:
                 else:
                     if live is not None:
                         self._spawn(self._deliver(job, live))
+                finally:
+                    self._launching -= 1
+            if exits:
+                self._queue.nudge_users()
+
+    def _may_launch(self, *, exits: bool) -> bool:
+        """Whether the window is open: to user traffic only while no exit waits."""
+        ahead = len(self._pool.waiting) + self._launching
+        if exits:
+            return ahead < self.settings.max_unconfirmed_per_key
+        return ahead < self.settings.user_window and not self._queue.exits_wait
 
     async def _launch(self, job: Job) -> LiveTx | None:
         """Price, number, sign and journal. None if its caller has gone."""

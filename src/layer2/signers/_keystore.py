@@ -45,9 +45,12 @@ async def decrypt_keystore(text: str | bytes, password: str) -> LocalSigner:
     Raises:
         SignerError: not a keystore of version 3, unknown parameters, or the wrong password.
     """
+    # Not the standard library's: the interpreter can crash on what is nested deeply, where the recursion limit was raised.
+    from pydantic_core import from_json
+
     try:
-        document = json.loads(text) if len(text) <= MAX_KEYSTORE_BYTES else None
-    except (ValueError, RecursionError):
+        document = from_json(text) if len(text) <= MAX_KEYSTORE_BYTES else None
+    except ValueError:
         document = None
     if not isinstance(document, dict) or document.get("version") != 3:
         raise SignerError("not a keystore file of version 3")
@@ -128,7 +131,11 @@ def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
     needed = 128 * r * (n + p + 2)
     if n & (n - 1) or needed > _MAX_SCRYPT_BYTES or p > 16:
         raise SignerError("the keystore's scrypt parameters are not valid, or need more than 1 GiB")
-    return hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=needed + 1024 * 1024, dklen=32)
+    try:
+        return hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=needed + 1024 * 1024, dklen=32)
+    except ValueError as error:
+        # RFC 7914 wants n below 2**(16 r); OpenSSL insists on it, some old wallets did not.
+        raise SignerError("the keystore's scrypt parameters are not supported") from error
 
 
 def _aes_ctr(key: bytes, iv: bytes, text: bytes) -> bytes:
