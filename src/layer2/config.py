@@ -320,14 +320,13 @@ class ProviderConfig(_Section):
     max_unsafe_total: int = 20_000_000
     """Most that may hang on events that the sequencer alone has confirmed."""
     max_held_per_channel: int = 50
-    """Held HTLCs in one channel; channels carry at most 483."""
+    """Reverse swaps open at a time: all their payments may come over one channel, which carries at most 483."""
     max_soft_hold_percent: int = 50
     """Share of the inventory that unpaid reverse invoices may keep."""
     max_gas_per_hour_wei: int = 20_000_000_000_000_000
+    """Most that its own exits may cost in any hour, at today's price of gas."""
     requests_per_minute: int = 60
-    """From one network address."""
-    quote_ttl_s: int = 60
-    """For how long a quote holds."""
+    """Swaps asked for by one network address; how they stand may be asked ten times as often."""
     shutdown_grace_s: int = 10
     timing: Mapping[str, int] = field(default_factory=dict)
     """Constants of ``layer2.terms.ChainTiming`` that differ from the network's preset; what would be unsafe is refused."""
@@ -348,11 +347,14 @@ class ProviderConfig(_Section):
             max_soft_hold_percent=(1, 100),
             max_gas_per_hour_wei=(1, 10**22),
             requests_per_minute=(1, 1_000_000),
-            quote_ttl_s=(1, 86_400),
             shutdown_grace_s=(0, 3_600),
         )
         if self.min_amount > self.max_amount:
             raise ConfigurationError("provider.min_amount is above provider.max_amount", key="provider.min_amount")
+
+    def fee(self, amount: int) -> int:
+        """The fee on ``amount``, rounded up."""
+        return -(-amount * self.fee_basis_points // 10_000) + self.fee_base
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -431,9 +433,12 @@ class Layer2Config(_Section):
 
     def depth_policy(self, amount: int) -> DepthPolicy:
         """How deep the deciding event of a transfer of ``amount`` must be."""
-        default = DEFAULT_DEPTH if self.network in ("bob", "bob-sepolia") else _DEVNET_DEPTH
-        rules = self.swap.depth or default
-        return next(rule for rule in rules if rule.up_to is None or amount <= rule.up_to).policy()
+        return next(rule for rule in self.depth_rules if rule.up_to is None or amount <= rule.up_to).policy()
+
+    @property
+    def depth_rules(self) -> tuple[DepthRule, ...]:
+        """The rules of ``swap.depth``, or those that the network has by default."""
+        return self.swap.depth or (DEFAULT_DEPTH if self.network in ("bob", "bob-sepolia") else _DEVNET_DEPTH)
 
     def chain_timing(self) -> ChainTiming:
         """The network's timing, with the provider's changes.

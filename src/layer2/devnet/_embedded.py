@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from layer2._clock import Clock, SystemClock
 from layer2.addresses import EvmAddress
 from layer2.assets import BTC, AssetForm
+from layer2.config import DepthRule, ProviderConfig
 from layer2.devnet._embedded_evm import EmbeddedEvm
 from layer2.evm import (
     HTLC_ADDRESS,
@@ -30,7 +31,6 @@ from layer2.lightning import ChannelPolicy, MemoryLightning
 from layer2.signers import LocalSigner
 from layer2.storage import Store
 from layer2.swaps import DEVNET_TIMING
-from layer2.terms import DepthPolicy
 from layer2.transactions import Depth, EvmCall
 
 if TYPE_CHECKING:
@@ -45,6 +45,17 @@ TOKENS: Final = 100_000_000_000
 ETHER: Final = 10**18
 MINT_GAS: Final = 150_000
 GAS_BOUND_WEI: Final = 10**17
+_SETTINGS: Final = ProviderConfig(
+    fee_base=100,
+    min_amount=1_000,
+    max_amount=5_000_000,
+    max_locked_total=10**10,
+    max_unsafe_total=10**10,
+    max_held_per_channel=483,
+    max_soft_hold_percent=100,
+    max_gas_per_hour_wei=10**22,
+)
+"""Nobody here is a stranger."""
 
 
 def devnet_token(chain_id: int) -> AssetForm:
@@ -172,11 +183,10 @@ class EmbeddedNetwork:
         await sender.wait(record.hash, Depth.INCLUDED)
 
     async def _start_provider(self, client: EvmClient, sender: TxSender, journal: MemoryTxJournal) -> None:
-        from layer2.provider import ProviderPlace, ProviderRuntime, ProviderSettings
+        from layer2.provider import ProviderPlace, ProviderRuntime
 
         store = await Store.open("sqlite://", clock=self.clock)
         self._stack.push_async_callback(store.close)
-        deep = ((2**63, DepthPolicy(depth=Depth.INCLUDED, confirmations=1)),)
         self._runtime = ProviderRuntime(
             store=store,
             client=client,
@@ -188,7 +198,8 @@ class EmbeddedNetwork:
             place=ProviderPlace(
                 chain_id=self.evm.chain_id, contract=self.contract, token=self.token, timing=self.timing
             ),
-            settings=ProviderSettings(depth_policies=deep, max_unsafe_sat=10**10),
+            settings=_SETTINGS,
+            depth=(DepthRule(depth="included"),),
             clock=self.clock,
             version="embedded",
             max_gas_cost_wei=GAS_BOUND_WEI,

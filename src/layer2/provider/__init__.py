@@ -10,28 +10,23 @@ if TYPE_CHECKING:
     from layer2.provider._local import LocalProvider
     from layer2.provider._runtime import ProviderRuntime
     from layer2.provider._service import ProviderChain, ProviderPlace, ProviderService
-    from layer2.provider._settings import Pricing, ProviderSettings
 
 __all__ = [
     "Inventory",
     "LocalProvider",
-    "Pricing",
     "ProviderChain",
     "ProviderPlace",
     "ProviderRuntime",
     "ProviderService",
-    "ProviderSettings",
 ]
 
 _HOME = {
     "Inventory": "_inventory",
     "LocalProvider": "_local",
-    "Pricing": "_settings",
     "ProviderChain": "_service",
     "ProviderPlace": "_service",
     "ProviderRuntime": "_runtime",
     "ProviderService": "_service",
-    "ProviderSettings": "_settings",
 }
 
 

@@ -305,5 +305,24 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         )
         for name, definition in requests["$defs"].items():
             schema["components"]["schemas"].setdefault(name, definition)
+        _without_default_errors(schema)
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _without_default_errors(schema: dict[str, Any]) -> None:
+    """Take out FastAPI's own shape of a malformed request: ours is a problem."""
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            answer = operation["responses"].get("422", {}).get("content", {}).get("application/json", {})
+            if str(answer.get("schema", {}).get("$ref", "")).endswith("/HTTPValidationError"):
+                del operation["responses"]["422"]
+            _name_media_type(operation["responses"])
+    for name in ("HTTPValidationError", "ValidationError"):
+        schema["components"]["schemas"].pop(name, None)
+
+
+def _name_media_type(responses: dict[str, Any]) -> None:
+    for status, response in responses.items():
+        if status[0] in "45" and "application/json" in response.get("content", {}):
+            response["content"] = {ProblemResponse.media_type: response["content"]["application/json"]}

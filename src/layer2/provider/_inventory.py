@@ -1,27 +1,67 @@
-"""What the provider's open swaps bind, so that no offer is made that cannot be kept."""
+"""What the provider's open swaps bind, so that no offer is made that cannot be kept, and the caps on what strangers may bind."""
 
 from __future__ import annotations
 
+from collections import deque
+from typing import Final
+
+from layer2 import Clock
+from layer2.assets import AssetForm, convert_amount
+from layer2.config import ProviderConfig
 from layer2.errors import SwapRefused
-from layer2.provider._settings import ProviderSettings
-from layer2.swaps import Claiming, Invoiced, Locked, Locking, Offered, Paying, Refunding, StoredSwap
-from layer2.terms import SwapDirection
+from layer2.swaps import (
+    Claiming,
+    Invoiced,
+    Locked,
+    Locking,
+    Offered,
+    Paying,
+    Refunding,
+    Settled,
+    State,
+    StoredSwap,
+)
+from layer2.terms import DepthPolicy, SwapDirection
+from layer2.transactions import Depth
 
 __all__ = ["Inventory"]
 
+MAX_ACTIVE: Final = 5_000
+"""Open swaps at a time."""
+_HOUR_S: Final = 3_600
+
+
+def _require(holds: bool, rule: str, message: str) -> None:
+    if not holds:
+        raise SwapRefused(message, rule=rule)
+
 
 class Inventory:
-    """A tally over the open swaps, kept up to date by the engine's changes."""
+    """A tally over the open swaps, kept up to date by the engine's changes.
 
-    def __init__(self) -> None:
+    Args:
+        token: the ERC-20 that locks hold.
+        clock: for what happened within the last hour.
+    """
+
+    def __init__(self, token: AssetForm, clock: Clock) -> None:
+        self._token = token
+        self._clock = clock
         self._open: dict[str, StoredSwap] = {}
+        self._spending: set[str] = set()
+        self._spent_at: deque[float] = deque()
 
     def changed(self, swap: StoredSwap) -> None:
         """Take a swap's newest state into the tally."""
+        swap_id = swap.deal.id
         if swap.state.final:
-            self._open.pop(swap.deal.id, None)
-        else:
-            self._open[swap.deal.id] = swap
+            self._open.pop(swap_id, None)
+            self._spending.discard(swap_id)
+            return
+        self._open[swap_id] = swap
+        if swap_id not in self._spending and isinstance(swap.state, Locking | Claiming):
+            self._spending.add(swap_id)
+            self._spent_at.append(self._clock.monotonic_s())
 
     @property
     def active(self) -> int:
@@ -30,11 +70,7 @@ class Inventory:
 
     def token_bound(self) -> int:
         """Token base units that promised locks will still take out of the account. What is locked already has left it."""
-        return sum(
-            swap.deal.terms.lock.amount
-            for swap in self._open.values()
-            if swap.deal.direction is SwapDirection.REVERSE and isinstance(swap.state, Invoiced | Locking)
-        )
+        return self._sum(SwapDirection.REVERSE, (Invoiced, Locking))
 
     def lightning_bound_msat(self) -> int:
         """Millisatoshi that promised payments may still take out of the channels, routing included."""
@@ -45,27 +81,84 @@ class Inventory:
         )
 
     def unsafe_token(self) -> int:
-        """Token base units whose deciding event on the chain is not final: a stalled batcher undoes them together."""
-        deciding = Paying | Claiming | Locking | Locked | Refunding
-        return sum(swap.deal.terms.lock.amount for swap in self._open.values() if isinstance(swap.state, deciding))
+        """Token base units of locks that we pay for before they are safe: a stalled batcher undoes them together.
+
+        Reverse swaps do not count: we act on the preimage, which no reorganisation takes back.
+        """
+        deciding = Offered | Paying | Claiming | Settled
+        return sum(
+            swap.deal.terms.lock.amount
+            for swap in self._open.values()
+            if swap.deal.direction is SwapDirection.SUBMARINE
+            and swap.deal.terms.depth_policy.depth is Depth.INCLUDED
+            and isinstance(swap.state, deciding)
+        )
 
     def open_reverse(self) -> int:
-        """Unpaid hold invoices."""
-        return sum(isinstance(swap.state, Invoiced) for swap in self._open.values())
+        """Reverse swaps whose payment may come or is held."""
+        held = Invoiced | Locking | Locked | Refunding
+        return sum(
+            swap.deal.direction is SwapDirection.REVERSE and isinstance(swap.state, held)
+            for swap in self._open.values()
+        )
+
+    def spending_swaps(self) -> int:
+        """Swaps that began to cost gas within the last hour."""
+        since = self._clock.monotonic_s() - _HOUR_S
+        while self._spent_at and self._spent_at[0] <= since:
+            self._spent_at.popleft()
+        return len(self._spent_at)
 
     def check_room(
-        self, settings: ProviderSettings, direction: SwapDirection, amount_sat: int, unsafe_sat: int
+        self,
+        caps: ProviderConfig,
+        direction: SwapDirection,
+        amount_sat: int,
+        policy: DepthPolicy,
+        *,
+        token_balance: int,
     ) -> None:
         """Refuse what is above the provider's caps.
+
+        Args:
+            caps: the configured ones.
+            direction: of the swap that is asked for.
+            amount_sat: what it would lock.
+            policy: depth at which the waiting party would act.
+            token_balance: what the account holds, in the token's base unit.
 
         Raises:
             SwapRefused: ``rule`` names the cap.
         """
-        if not settings.accept_new:
-            raise SwapRefused("no new swaps are accepted now", rule="accept_new")
-        if self.active >= settings.max_active:
-            raise SwapRefused("too many swaps are open", rule="max_active")
-        if direction is SwapDirection.REVERSE and self.open_reverse() >= settings.max_open_reverse:
-            raise SwapRefused("too many invoices are unpaid", rule="max_open_reverse")
-        if unsafe_sat + amount_sat > settings.max_unsafe_sat:
-            raise SwapRefused("too much value waits for the chain to be safe", rule="max_unsafe")
+        _require(self.active < MAX_ACTIVE, "max_active", "too many swaps are open")
+        if direction is SwapDirection.SUBMARINE:
+            if policy.depth is Depth.INCLUDED:
+                unsafe = self._to_sat(self.unsafe_token()) + amount_sat
+                _require(unsafe <= caps.max_unsafe_total, "max_unsafe", "too much value waits for the chain to be safe")
+            return
+        _require(self.open_reverse() < caps.max_held_per_channel, "max_held", "too many payments are held or may come")
+        locks = self._to_sat(self._sum(SwapDirection.REVERSE, (Invoiced, Locking, Locked, Refunding))) + amount_sat
+        _require(locks <= caps.max_locked_total, "max_locked", "too much value is locked")
+        unpaid = self._sum(SwapDirection.REVERSE, (Invoiced,))
+        soft = self._to_sat(unpaid) + amount_sat
+        share = self._to_sat(token_balance) * caps.max_soft_hold_percent // 100
+        _require(soft <= share, "max_soft_hold", "too much is kept for invoices that nobody has paid yet")
+
+    def check_gas(self, caps: ProviderConfig, one_swap_wei: int) -> None:
+        """Refuse a swap whose gas would pass the hour's cap.
+
+        Raises:
+            SwapRefused: ``rule`` is ``max_gas_per_hour``.
+        """
+        cost = (self.spending_swaps() + 1) * one_swap_wei
+        _require(cost <= caps.max_gas_per_hour_wei, "max_gas_per_hour", "the gas for this hour is spent")
+
+    def _sum(self, direction: SwapDirection, states: tuple[type[State], ...]) -> int:
+        return sum(
+            swap.deal.terms.lock.amount
+            for swap in self._open.values()
+            if swap.deal.direction is direction and isinstance(swap.state, states)
+        )
+
+    def _to_sat(self, token_amount: int) -> int:
+        return convert_amount(token_amount, self._token.decimals, self._token.asset.decimals)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from layer2 import Clock
+from layer2.config import DepthRule, ProviderConfig
 from layer2.lightning import LightningNode
 from layer2.protocol import Signer
 from layer2.provider._inventory import Inventory
 from layer2.provider._service import ProviderPlace, ProviderService
-from layer2.provider._settings import ProviderSettings
 from layer2.storage import Store, SwapJournal
 from layer2.swaps import EvmAccount, EvmSwapChain, NoCounterparty, Role, StoredSwap, SwapEngine
 
@@ -35,7 +35,9 @@ class ProviderRuntime:
         node: LightningNode,
         signer: Signer,
         place: ProviderPlace,
-        settings: ProviderSettings,
+        settings: ProviderConfig,
+        depth: tuple[DepthRule, ...],
+        max_safe_lag_s: int = 7_200,
         clock: Clock,
         version: str,
         max_gas_cost_wei: int,
@@ -45,12 +47,12 @@ class ProviderRuntime:
     ) -> None:
         assert place.token.contract is not None
         self.journal = SwapJournal(store, Role.PROVIDER)
-        self.inventory = Inventory()
+        self.inventory = Inventory(place.token, clock)
         self._on_change = on_change
         chain = EvmSwapChain(
             client=client, sender=sender, journal=transactions, clock=clock, block_time_s=place.timing.evm_block_s
         )
-        account = EvmAccount(
+        self.account = EvmAccount(
             client=client,
             fees=fees,
             address=signer.address,
@@ -71,11 +73,13 @@ class ProviderRuntime:
         self.service = ProviderService(
             engine=self.engine,
             inventory=self.inventory,
-            chain=account,
+            chain=self.account,
             node=node,
             signer=signer,
             place=place,
             settings=settings,
+            depth=depth,
+            max_safe_lag_s=max_safe_lag_s,
             clock=clock,
             version=version,
             hash_known=self.journal.hash_known,

@@ -17,11 +17,11 @@ from typing import Protocol
 from layer2 import Clock
 from layer2.addresses import EvmAddress
 from layer2.assets import AssetForm, convert_amount
+from layer2.config import DepthRule, ProviderConfig
 from layer2.errors import InvoiceError, NotFound, SwapRefused
 from layer2.lightning import Invoice, LightningNode, NodeInfo, PaymentState, decode_invoice
 from layer2.protocol import Signer
 from layer2.provider._inventory import Inventory
-from layer2.provider._settings import Pricing, ProviderSettings
 from layer2.provider._status import status_of
 from layer2.swaps import (
     FORBIDDEN_HASHES,
@@ -52,6 +52,8 @@ from layer2.transactions import Depth
 __all__ = ["ProviderChain", "ProviderPlace", "ProviderService"]
 
 MSAT = 1000
+ANY_AMOUNT = 2**63 - 1
+"""Satoshi; stands where a depth rule has no bound."""
 
 
 class ProviderChain(Protocol):
@@ -63,6 +65,10 @@ class ProviderChain(Protocol):
 
     async def check_gas(self, swaps: int) -> int:
         """What the gas of one swap may cost; raises ``InsufficientFunds`` unless the account can pay that for ``swaps``."""
+        ...
+
+    async def safe_lag_s(self, now_s: int) -> int | None:
+        """How old the safe head is; None if the chain has none."""
         ...
 
 
@@ -92,7 +98,9 @@ class ProviderService:
         node: LightningNode,
         signer: Signer,
         place: ProviderPlace,
-        settings: ProviderSettings,
+        settings: ProviderConfig,
+        depth: tuple[DepthRule, ...],
+        max_safe_lag_s: int,
         clock: Clock,
         version: str,
         hash_known: Callable[[bytes], Awaitable[bool]],
@@ -104,7 +112,11 @@ class ProviderService:
         self._node = node
         self._signer = signer
         self._place = place
-        self.settings = settings
+        self._settings = settings
+        self.accepting = settings.accept_new
+        """The switch that stops new swaps and nothing else."""
+        self._depth = depth
+        self._max_safe_lag_s = max_safe_lag_s
         self._clock = clock
         self.version = version
         self._hash_known = hash_known
@@ -121,23 +133,27 @@ class ProviderService:
     def _to_token(self, amount_sat: int) -> int:
         return convert_amount(amount_sat, self._place.token.asset.decimals, self._place.token.decimals)
 
-    def _pair(self, pricing: Pricing) -> Pair:
-        bounds = tuple((self._to_token(min(bound, 2**53)), policy) for bound, policy in self.settings.depth_policies)
+    def _pair(self) -> Pair:
+        offer = self._settings
         pair = Pair(
             hash="",
-            limits=Limits(minimal=self._to_token(pricing.min_sat), maximal=self._to_token(pricing.max_sat)),
-            fees=Fees(ppm=pricing.fee_ppm, base=self._to_token(pricing.fee_base_sat)),
-            depth_policies=bounds,
+            limits=Limits(minimal=self._to_token(offer.min_amount), maximal=self._to_token(offer.max_amount)),
+            fees=Fees(ppm=offer.fee_basis_points * 100, base=self._to_token(offer.fee_base)),
+            depth_policies=tuple((self._to_token(rule.up_to or ANY_AMOUNT), rule.policy()) for rule in self._depth),
             timing=self._place.timing,
         )
         digest = hashlib.sha256(pair.model_dump_json().encode()).hexdigest()[:32]
         return pair.model_copy(update={"hash": digest})
+
+    def _depth_policy(self, amount_sat: int) -> DepthPolicy:
+        return next(rule for rule in self._depth if rule.up_to is None or amount_sat <= rule.up_to).policy()
 
     async def info(self) -> Info:
         """Who we are and what we offer."""
         node = await self._node.info()
         token = self._place.token
         assert token.contract is not None
+        pair = self._pair()
         return Info(
             version=self.version,
             chain_id=self._place.chain_id,
@@ -147,9 +163,9 @@ class ProviderService:
             provider_address=self._signer.address,
             lightning_network=node.network,
             lightning_node=node.node_id,
-            submarine=self._pair(self.settings.submarine),
-            reverse=self._pair(self.settings.reverse),
-            accepting=self.settings.accept_new,
+            submarine=pair,
+            reverse=pair,
+            accepting=self.accepting,
         )
 
     async def create_submarine(self, request: SubmarineRequest) -> SwapResponse:
@@ -158,19 +174,18 @@ class ProviderService:
         Raises:
             SwapRefused: ``rule`` names the check; InsufficientFunds: not enough gas of ours.
         """
-        pricing = self.settings.submarine
-        self._check_request(request.pair_hash, pricing, request.refund_address)
+        self._check_request(request.pair_hash, request.refund_address)
         node = await self._node.info()
         now = self._now_s()
         try:
             invoice = decode_invoice(request.invoice)
         except InvoiceError as error:
             raise _refuse("invoice", f"the invoice is malformed: {error}") from error
-        amount_sat = self._check_invoice(invoice, node, pricing, now)
+        amount_sat = self._check_invoice(invoice, node, now)
         await self._check_hash(invoice.payment_hash)
-        fee_sat = pricing.fee_sat(amount_sat)
-        routing_msat = fee_sat * MSAT * self.settings.routing_fee_share_percent // 100
-        policy = self.settings.depth_policy(amount_sat)
+        fee_sat = self._settings.fee(amount_sat)
+        routing_msat = fee_sat * MSAT * self._settings.routing_fee_limit_percent // 100
+        policy = self._depth_policy(amount_sat)
         timing = self._place.timing
         lock_by = submarine_lock_by(timing, now)
         if invoice.expires_at < lock_by + min_invoice_life_s(timing, policy):
@@ -179,12 +194,11 @@ class ProviderService:
         if timelock - now > timing.max_timelock_s:
             raise _refuse("timelock", "the invoice lives or is held for so long that the lock would be too long")
         async with self._offering:
-            self._inventory.check_room(self.settings, SwapDirection.SUBMARINE, amount_sat, self._unsafe_sat(policy))
+            await self._check_room(SwapDirection.SUBMARINE, amount_sat + fee_sat, policy)
             free_msat = node.spendable_msat - self._inventory.lightning_bound_msat()
             assert invoice.amount_msat is not None
             if free_msat < invoice.amount_msat + routing_msat:
                 raise _refuse("liquidity", "the channels do not hold enough now")
-            await self._chain.check_gas(self._inventory.active + 1)
             lock = self._lock(
                 invoice.payment_hash, amount_sat + fee_sat, self._signer.address, request.refund_address, timelock
             )
@@ -207,25 +221,23 @@ class ProviderService:
         Raises:
             SwapRefused: ``rule`` names the check; InsufficientFunds: not enough gas of ours.
         """
-        pricing = self.settings.reverse
-        self._check_request(request.pair_hash, pricing, request.claim_address)
+        self._check_request(request.pair_hash, request.claim_address)
         payment_hash = request.preimage_hash
         if len(payment_hash) != 32:
             raise _refuse("hash", "a preimage hash has 32 bytes")
         await self._check_hash(payment_hash)
         amount_sat = self._to_sat(request.onchain_amount)
-        self._check_limits(amount_sat, pricing)
-        fee_sat = pricing.fee_sat(amount_sat)
+        self._check_limits(amount_sat)
+        fee_sat = self._settings.fee(amount_sat)
         timing, policy = self._place.timing, request.depth_policy
         now = self._now_s()
         node = await self._node.info()
         async with self._offering:
-            self._inventory.check_room(self.settings, SwapDirection.REVERSE, amount_sat, self._unsafe_sat(policy))
-            if await self._chain.token_balance() - self._inventory.token_bound() < request.onchain_amount:
+            balance = await self._check_room(SwapDirection.REVERSE, amount_sat, policy)
+            if balance - self._inventory.token_bound() < request.onchain_amount:
                 raise _refuse("liquidity", "the account does not hold enough now")
             if node.receivable_msat < (amount_sat + fee_sat) * MSAT:
                 raise _refuse("liquidity", "the channels cannot receive so much now")
-            await self._chain.check_gas(self._inventory.active + 1)
             record = await self._node.create_hold_invoice(
                 payment_hash=payment_hash,
                 amount_msat=(amount_sat + fee_sat) * MSAT,
@@ -273,20 +285,30 @@ class ProviderService:
 
         return await self._signer.sign_digest(cooperative_refund_digest(swap.deal.terms.lock))
 
-    def _unsafe_sat(self, policy: DepthPolicy) -> int:
-        return self._to_sat(self._inventory.unsafe_token()) if policy.depth is Depth.INCLUDED else 0
+    async def _check_room(self, direction: SwapDirection, amount_sat: int, policy: DepthPolicy) -> int:
+        if policy.depth is Depth.INCLUDED:
+            lag = await self._chain.safe_lag_s(self._now_s())
+            if lag is None or lag > self._max_safe_lag_s:
+                raise _refuse("safe_lag", "the chain's safe head is too old to act on anything that is not safe")
+        balance = await self._chain.token_balance()
+        self._inventory.check_room(self._settings, direction, amount_sat, policy, token_balance=balance)
+        self._inventory.check_gas(self._settings, await self._chain.check_gas(self._inventory.active + 1))
+        return balance
 
-    def _check_request(self, pair_hash: str, pricing: Pricing, account: EvmAddress) -> None:
-        if pair_hash != self._pair(pricing).hash:
+    def _check_request(self, pair_hash: str, account: EvmAddress) -> None:
+        if not self.accepting:
+            raise _refuse("accept_new", "no new swaps are accepted now")
+        if pair_hash != self._pair().hash:
             raise _refuse("pair_hash", "fees or limits have changed; ask for them again")
         if account.is_zero or account in (self._signer.address, self._place.contract, self._place.token.contract):
             raise _refuse("address", f"{account} cannot be the account of a client")
 
-    def _check_limits(self, amount_sat: int, pricing: Pricing) -> None:
-        if not pricing.min_sat <= amount_sat <= pricing.max_sat:
-            raise _refuse("limits", f"{amount_sat} satoshi is not within {pricing.min_sat}..{pricing.max_sat}")
+    def _check_limits(self, amount_sat: int) -> None:
+        low, high = self._settings.min_amount, self._settings.max_amount
+        if not low <= amount_sat <= high:
+            raise _refuse("limits", f"{amount_sat} satoshi is not within {low}..{high}")
 
-    def _check_invoice(self, invoice: Invoice, node: NodeInfo, pricing: Pricing, now: int) -> int:
+    def _check_invoice(self, invoice: Invoice, node: NodeInfo, now: int) -> int:
         if invoice.network != node.network:
             raise _refuse("network", f"the invoice is for {invoice.network}, not {node.network}")
         if invoice.amount_msat is None:
@@ -296,7 +318,7 @@ class ProviderService:
         if invoice.payee == node.node_id:
             raise _refuse("payee", "the invoice is of this provider's own node")
         amount_sat = -(-invoice.amount_msat // MSAT)
-        self._check_limits(amount_sat, pricing)
+        self._check_limits(amount_sat)
         return amount_sat
 
     async def _check_hash(self, payment_hash: bytes) -> None:

@@ -43,6 +43,11 @@ class EvmAccount:
             raise UnexpectedReply(f"the token {self._token} does not tell balances", code="balanceOf")
         return int.from_bytes(answer)
 
+    async def safe_lag_s(self, now_s: int) -> int | None:
+        """How old the safe head is; None if the chain has none."""
+        safe = await self._client.header("safe")
+        return None if safe is None else max(0, now_s - safe.timestamp)
+
     async def check_gas(self, swaps: int) -> int:
         """The most that the gas of one swap may cost, in wei.
 
