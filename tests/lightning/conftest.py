@@ -1,9 +1,11 @@
 import asyncio
 import heapq
 import random
+import subprocess
 
 import pytest
 
+from layer2.devnet._processes import free_ports
 from layer2.lightning import ChannelPolicy, LndNode, MemoryLightning
 
 
@@ -91,3 +93,40 @@ def connect_lnd(regtest):
         )
 
     return connect
+
+
+@pytest.fixture
+def walletless_lnd(regtest, tmp_path):
+    """Starts an lnd that has no wallet yet, with more arguments if given; gives a connection to it."""
+    arguments = [part for part in regtest.process("client").argv if part != "--noseedbackup"]
+    port, rpc_port, p2p_port = free_ports(3)
+    changes = {
+        "--lnddir": str(tmp_path),
+        "--rpclisten": f"127.0.0.1:{rpc_port}",
+        "--restlisten": f"127.0.0.1:{port}",
+        "--listen": f"127.0.0.1:{p2p_port}",
+        "--externalip": f"127.0.0.1:{p2p_port}",
+    }
+    arguments = [f"{name}={changes[name]}" if (name := part.split("=")[0]) in changes else part for part in arguments]
+    started = []
+
+    def certificate() -> str | None:
+        path = tmp_path / "tls.cert"
+        text = path.read_text() if path.exists() else ""
+        return text if text.rstrip().endswith("-----END CERTIFICATE-----") else None
+
+    def launch(*more: str) -> None:
+        with (tmp_path / "log").open("wb") as log:
+            started.append(subprocess.Popen([*arguments, *more], stdout=log, stderr=log))
+
+    async def start(*more: str) -> LndNode:
+        launch(*more)
+        async with asyncio.timeout(60):
+            while (text := certificate()) is None:
+                await asyncio.sleep(0.05)
+        return LndNode.connect(f"https://127.0.0.1:{port}", macaroon=None, certificate=text)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()

@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 import hashlib
 import random
 
@@ -16,6 +17,7 @@ from layer2.errors import (
     IdempotencyConflict,
     InsufficientFunds,
     InvoiceError,
+    NodeNotReady,
     NoRoute,
     NotFound,
     PaymentFailed,
@@ -25,6 +27,7 @@ from layer2.errors import (
 )
 from layer2.lightning import InvoiceState, LightningNetwork, MemoryJournal, MemoryLightning, PaymentLimits
 from layer2.proofs import LightningPaymentProof
+from layer2.testing import VirtualClock
 from layer2.transactions import Depth, EvmCall, LightningPayment, Outcome, TxId
 
 PREIMAGE = bytes(range(1, 33))
@@ -280,3 +283,33 @@ async def test_many_payments_at_once_each_get_their_own_result(line, alice):
     results = await asyncio.gather(*map(alice.submit_transaction_async, payments))
     assert [result.tx_id.hash for result in results] == [invoice.payment_hash for invoice in invoices]
     assert all(result.succeeded for result in results)
+
+
+class Unsynced:
+    """A node that is behind the chain for a number of looks."""
+
+    def __init__(self, node, looks) -> None:
+        self.node, self.looks = node, looks
+
+    async def info(self):
+        self.looks -= 1
+        return dataclasses.replace(await self.node.info(), synced_to_chain=self.looks < 0)
+
+    async def close(self):
+        pass
+
+
+async def test_a_node_that_is_behind_for_a_moment_is_waited_for_and_one_that_stays_behind_refused(line):
+    for looks, error in ((3, None), (10**6, NodeNotReady)):
+        time = VirtualClock()
+        layer = LightningNetwork(Unsynced(line.alice, looks), clock=time)
+        starting = asyncio.ensure_future(layer.initialize_async())
+        while not starting.done():
+            await asyncio.sleep(0)
+            await time.advance(0.1)
+        if error is None:
+            await starting
+        else:
+            with pytest.raises(error):
+                await starting
+        await layer.close_async()

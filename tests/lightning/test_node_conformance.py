@@ -56,6 +56,8 @@ class TestLnd(LightningNodeConformance):
                 await self.regtest.mine(count)
             await self.regtest.wait_synced("client", "router", "provider")
 
-        yield LightningHarness(payer=self.payer, payee=self.payee, mine=mine, pass_time=asyncio.sleep)
-        await self.payer.close()
-        await self.payee.close()
+        try:
+            yield LightningHarness(payer=self.payer, payee=self.payee, mine=mine, pass_time=asyncio.sleep)
+        finally:
+            await self.payer.close()
+            await self.payee.close()

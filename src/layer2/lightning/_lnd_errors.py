@@ -69,6 +69,7 @@ _RULES: Final = (
     _Rule("cannot get macaroon", AuthenticationError, "the macaroon belongs to another node or was revoked"),
     _Rule("verification failed", AuthenticationError, "the macaroon belongs to another node or was revoked"),
     _Rule("cannot determine data format of binary-encoded macaroon", AuthenticationError, "it is no macaroon at all"),
+    _Rule("unmarshal v", AuthenticationError, "it is no macaroon at all, or cut short"),
     _Rule("macaroon", AuthenticationError, "check which macaroon is configured, and its permissions"),
     _Rule("permission denied", AuthenticationError, "bake a macaroon with the permissions that the docs list"),
     _Rule("payment isn't initiated", NotFound),

@@ -80,6 +80,7 @@ class LndRest:
             UnexpectedReply: what came is no JSON object.
             Layer2Error: lnd's refusal, translated.
         """
+        self._require_open()
         self._calls = self._calls or self._session(limit=self._max_connections)
         timeout = aiohttp.ClientTimeout(total=self._call_timeout_s, sock_connect=self._connect_timeout_s)
         async with self._request(self._calls, method, path, body, timeout) as response:
@@ -104,6 +105,7 @@ class LndRest:
         Raises:
             As ``call``. A stream that ends in the middle of a line has broken: ``NodeConnectionError``.
         """
+        self._require_open()
         self._streams = self._streams or self._session(limit=0)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s, sock_read=None)
         async with self._request(self._streams, method, path, body, timeout) as response:
@@ -129,6 +131,10 @@ class LndRest:
         self._calls = self._streams = None
         await asyncio.gather(*(session.close() for session in sessions))
 
+    def _require_open(self) -> None:
+        if self._closed:
+            raise AsyncRuntimeError("this connection to lnd is closed")
+
     def _session(self, *, limit: int) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=limit, ssl=self._ssl, socket_factory=_keepalive_socket),
@@ -146,8 +152,6 @@ class LndRest:
         body: Mapping[str, Any] | None,
         timeout: aiohttp.ClientTimeout,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        if self._closed:
-            raise AsyncRuntimeError("this connection to lnd is closed")
         # Base64 in paths must reach lnd as it is: no part of the path is quoted again.
         url = URL(self._base + path, encoded=True)
         try:

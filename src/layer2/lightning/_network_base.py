@@ -19,6 +19,7 @@ __all__ = ["FIRST_POLL_S", "LONGEST_POLL_S", "NodeLayer"]
 T = TypeVar("T")
 FIRST_POLL_S = 0.1
 LONGEST_POLL_S = 2.0
+SYNC_WAIT_S = 10.0
 _CAPABILITIES = Capabilities(
     hold_invoices=True,
     proofs=("lightning_payment",),
@@ -74,7 +75,7 @@ class NodeLayer(Layer2ProtocolAsync):
         if self._owns_operations:
             self._operations.open()
         info = await self._operations.run(
-            self._node.info, timeout=timeout, cancel=cancel, what="reaching the Lightning node", moves_money=False
+            self._synced_info, timeout=timeout, cancel=cancel, what="reaching the Lightning node", moves_money=False
         )
         if self._expected_network not in (None, info.network):
             raise ConfigurationError(
@@ -85,6 +86,16 @@ class NodeLayer(Layer2ProtocolAsync):
                 "the Lightning node is not synchronised with the Bitcoin chain", hint="wait, then try again"
             )
         self._info = info
+
+    async def _synced_info(self) -> NodeInfo:
+        """The node's information, synchronised if it gets there soon: after each new block it is not for a moment."""
+        waited_s = 0.0
+        while True:
+            info = await self._node.info()
+            if info.synced_to_chain or waited_s >= SYNC_WAIT_S:
+                return info
+            await self._clock.sleep(FIRST_POLL_S)
+            waited_s += FIRST_POLL_S
 
     async def close_async(
         self,
