@@ -112,6 +112,9 @@ class Layer2Manager:
         self._operations.open()
         if self._store is not None or self._config is None:
             return
+        from layer2._preload import preload_async
+
+        await preload_async(embedded=self._config.is_embedded)
         from layer2.storage import Store
 
         self._store = await Store.open(self._config.store_url, clock=self._clock)
