@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from layer2.lightning import MemoryNode
     from layer2.provider import LocalProvider, ProviderRuntime
 
-__all__ = ["EmbeddedNetwork", "devnet_token"]
+__all__ = ["DEVNET_OFFER", "EmbeddedNetwork", "devnet_token"]
 
 CHANNEL_MSAT: Final = 500_000_000_000
 HOP_CLTV: Final = 24
@@ -45,7 +45,7 @@ TOKENS: Final = 100_000_000_000
 ETHER: Final = 10**18
 MINT_GAS: Final = 150_000
 GAS_BOUND_WEI: Final = 10**17
-_SETTINGS: Final = ProviderConfig(
+DEVNET_OFFER: Final = ProviderConfig(
     fee_base=100,
     min_amount=1_000,
     max_amount=5_000_000,
@@ -198,7 +198,7 @@ class EmbeddedNetwork:
             place=ProviderPlace(
                 chain_id=self.evm.chain_id, contract=self.contract, token=self.token, timing=self.timing
             ),
-            settings=_SETTINGS,
+            settings=DEVNET_OFFER,
             depth=(DepthRule(depth="included"),),
             clock=self.clock,
             version="embedded",
