@@ -173,6 +173,7 @@ class LayerFactory:
 
     def _lightning(self) -> LightningNetwork:
         from layer2.lightning import LightningNetwork, LnurlClient, PaymentLimits
+        from layer2.storage import SqlOperationJournal
 
         limits = PaymentLimits()
         section = self.config.lightning
@@ -187,7 +188,7 @@ class LayerFactory:
             self._node(),
             network=self.config.lightning_network,
             limits=limits,
-            journal=None,
+            journal=SqlOperationJournal(self.store),
             operations=self.operations,
             lnurl=LnurlClient(allow_local=self.config.network in ("devnet", "embedded")),
             clock=self.clock,

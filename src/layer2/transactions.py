@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Literal, NoReturn, Self, TypeAlias
 
@@ -90,7 +90,7 @@ class TxStatus(Value):
     reason: str | None = None
     """Why it failed, in the node's or the contract's words."""
     replaced_by: TxId | None = None
-    preimage: Bytes | None = None
+    preimage: Bytes | None = field(default=None, repr=False)
     """Of a Lightning payment that succeeded."""
 
     @property

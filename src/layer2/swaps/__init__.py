@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         may_lock_reverse,
         may_pay,
         min_invoice_life_s,
+        refund_margin_s,
         reverse_final_cltv,
         reverse_lock_by,
         reverse_timelock,
@@ -111,7 +112,8 @@ _HOMES = {
     "_deadlines": (
         "BOB_TIMING DEVNET_TIMING check_timing claim_room_s depth_wait_s fast_s latest_claim_start may_claim "
         "may_lock_reverse may_pay "
-        "min_invoice_life_s reverse_final_cltv reverse_lock_by reverse_timelock slow_s submarine_lock_by submarine_timelock"
+        "min_invoice_life_s refund_margin_s reverse_final_cltv "
+        "reverse_lock_by reverse_timelock slow_s submarine_lock_by submarine_timelock"
     ),
     "_driver": "HashTakenError",
     "_effects": "CancelInvoice Claim Decision Effect PayInvoice Refund RefundEarly SendLock SettleInvoice",
@@ -229,6 +231,7 @@ __all__ = [
     "may_lock_reverse",
     "may_pay",
     "min_invoice_life_s",
+    "refund_margin_s",
     "reverse_final_cltv",
     "reverse_lock_by",
     "reverse_timelock",

@@ -6,7 +6,7 @@ every repetition the same act. Whether it worked is never read from its answer b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from layer2.swaps._states import State
@@ -36,7 +36,7 @@ class SendLock:
 class Claim:
     """Claim the lock. ``preimage`` None: derive it (reverse client)."""
 
-    preimage: bytes | None
+    preimage: bytes | None = field(repr=False)
     not_after: int | None
     """Do not send for the first time after this chain time; None: whenever."""
     name = "claim"
@@ -68,7 +68,7 @@ class PayInvoice:
 class SettleInvoice:
     """Take the held payment."""
 
-    preimage: bytes
+    preimage: bytes = field(repr=False)
     name = "settle"
 
 

@@ -6,7 +6,7 @@ the state it is in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -43,7 +43,7 @@ class LockReading:
     """A lock's status at one block; with the preimage exactly if it was claimed."""
 
     status: LockStatus
-    preimage: bytes | None = None
+    preimage: bytes | None = field(default=None, repr=False)
 
 
 class OwnTransaction(StrEnum):
@@ -86,7 +86,7 @@ class PaymentView:
     """A payment as our node has it."""
 
     status: PaymentStatus
-    preimage: bytes | None
+    preimage: bytes | None = field(repr=False)
     requests_open: bool
     """Whether a request of ours may still be on its way to the node."""
     now_s: int

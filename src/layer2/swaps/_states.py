@@ -6,7 +6,7 @@ A swap is one of four machines, by role and direction. ``Deal`` is what never ch
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, TypeAlias
 
@@ -142,7 +142,7 @@ class Locked(_State):
 class Paid(_State):
     """Submarine client: the claim showed the preimage, so the invoice is paid and we never refund; not yet deep enough."""
 
-    preimage: bytes
+    preimage: bytes = field(repr=False)
     watches: ClassVar[frozenset[Watch]] = frozenset({Watch.CHAIN})
 
 
@@ -171,7 +171,7 @@ class Revealed(_State):
 class Claiming(_State):
     """Submarine provider: the invoice is paid, the preimage known, the lock is being claimed."""
 
-    preimage: bytes
+    preimage: bytes = field(repr=False)
     watches: ClassVar[frozenset[Watch]] = frozenset({Watch.CHAIN})
 
 
@@ -179,7 +179,7 @@ class Claiming(_State):
 class Settling(_State):
     """Reverse provider: the claim showed the preimage, the held payment is being taken."""
 
-    preimage: bytes
+    preimage: bytes = field(repr=False)
     watches: ClassVar[frozenset[Watch]] = frozenset({Watch.CHAIN, Watch.INVOICE})
 
 
@@ -187,7 +187,7 @@ class Settling(_State):
 class Refunding(_State):
     """The lock is being taken back: after its timelock, or early with the claimer's signature."""
 
-    signature: bytes | None = None
+    signature: bytes | None = field(default=None, repr=False)
     """The claimer's EIP-712 signature of an early refund."""
     watches: ClassVar[frozenset[Watch]] = frozenset({Watch.CHAIN})
 
@@ -219,7 +219,7 @@ class Failed(_State):
 class Settled(_State):
     """Our side is settled at the depth of the terms; watched on until that is final."""
 
-    preimage: bytes
+    preimage: bytes = field(repr=False)
     watches: ClassVar[frozenset[Watch]] = frozenset({Watch.CHAIN})
     settled: ClassVar[bool] = True
 
@@ -247,7 +247,7 @@ class Closed(_State):
 
     outcome: str
     reason: str = ""
-    preimage: bytes | None = None
+    preimage: bytes | None = field(default=None, repr=False)
     final: ClassVar[bool] = True
     committed: ClassVar[bool] = False
 
@@ -257,7 +257,7 @@ class NeedsAttention(_State):
     """Something that cannot happen while the assumptions hold. A person must look; it is still watched."""
 
     reason: str
-    preimage: bytes | None = None
+    preimage: bytes | None = field(default=None, repr=False)
     watches: ClassVar[frozenset[Watch]] = frozenset({Watch.CHAIN})
 
 
