@@ -61,6 +61,10 @@ def load(cls: type[C], path: str | Path | None, environ: Mapping[str, str] | Non
     if file is not None:
         for key in inline_secrets(cls, from_file):
             check_not_readable(file, key=key, allow_readable=config.allow_readable_secrets)
+    keystore = None if config.signer is None else config.signer.keystore
+    if keystore is not None and keystore.is_file():
+        # Whoever can read it can guess passwords at leisure.
+        check_not_readable(keystore, key="signer.keystore", allow_readable=config.allow_readable_secrets)
     return config
 
 

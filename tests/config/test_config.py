@@ -226,6 +226,15 @@ def test_secrets_readable_by_everybody_are_refused_unless_allowed(home, tmp_path
     assert Layer2Config.load(environ=home).store_url == "postgresql://u:pw@h/d"
 
 
+def test_a_keystore_readable_by_everybody_is_refused(home, tmp_path):
+    write(tmp_path / "layer2.toml", '[signer]\nkeystore = "k.json"\npassword = "x"')
+    keystore = write(tmp_path / "k.json", "{}", 0o604)
+    error = refused("signer.keystore", "chmod 600", environ=home)
+    assert error.path == str(keystore)
+    keystore.chmod(0o600)
+    assert Layer2Config.load(environ=home).signer.keystore == keystore
+
+
 def test_root_s_files_on_a_read_only_mount_pass(home, tmp_path, monkeypatch):
     write(tmp_path / "m", "00", 0o644)
     write(tmp_path / "layer2.toml", '[lightning]\nrest_url = "https://x"\nmacaroon = {file = "m"}\n')
