@@ -99,6 +99,7 @@ async def test_a_call_is_sent_included_and_final(start_anvil, make_sender):
     assert status.fee > 0
 
 
+@pytest.mark.slow
 async def test_ten_thousand_submissions_at_once_all_arrive_once(start_anvil, make_sender):
     anvil = await start_anvil("--no-mining", "--balance", "100000", "--gas-limit", "1000000000")
     await anvil.rpc("evm_setIntervalMining", 1)
@@ -124,9 +125,12 @@ async def test_never_more_unconfirmed_than_the_window(start_anvil, make_sender, 
     await exits[2]
     # Exits first: the one that waited has the first nonce that came free.
     assert exits[2].result().nonce == 6
-    while not all(task.done() for task in tasks):
+
+    async def all_sent():
         await anvil.mine()
-        await asyncio.sleep(0.05)
+        return all(task.done() for task in tasks)
+
+    await until(all_sent)
     assert sorted(task.result().nonce for task in tasks) == [0, 1, 2, 3, *range(7, 13)]
 
 
@@ -312,7 +316,11 @@ async def test_a_nonce_used_by_somebody_else_is_replaced_at_finality_only(start_
     record = await sender.submit(PAY)
     await anvil.client.send_raw((await foreign(anvil, 0)).raw)
     await anvil.mine()
-    await asyncio.sleep(0.2)
+
+    async def seen():
+        return sender._tracker.head.number == await anvil.client.block_number()
+
+    await until(seen)
     assert not (await sender.status(record.hash)).failed
     await anvil.mine(8)
     status = await sender.wait(record.hash, Depth.FINALIZED)
@@ -348,8 +356,8 @@ async def test_a_price_that_is_passed_over_is_raised_within_the_bound(start_anvi
     )
     record = await sender.submit(PAY, key="k")
 
-    # Blocks that leave it out: each drops it from the pool first.
     async def left_out():
+        # A block without it: it is dropped from the pool first.
         current = await journal.get("k")
         for variant in current.variants:
             await anvil.rpc("anvil_dropTransaction", "0x" + variant.hash.hex())
@@ -521,7 +529,8 @@ async def test_close_fails_what_waits_and_keeps_what_is_journalled(start_anvil, 
     sender = await make_sender(anvil, journal=journal, max_unconfirmed_per_key=1)
     sent = await sender.submit(PAY)
     waiting = asyncio.create_task(sender.submit(PAY))
-    await asyncio.sleep(0.05)
+    while not len(sender._queue):
+        await asyncio.sleep(0)
     await sender.close()
     await sender.close()
     with pytest.raises(AsyncRuntimeError) as caught:
