@@ -11,6 +11,8 @@ from layer2.errors import ConfigurationError
 from layer2.protocol import Layer2ProtocolAsync, Layer2ProtocolType, Signer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from layer2._clock import Clock
     from layer2._operations import Operations
     from layer2.addresses import EvmAddress
@@ -204,7 +206,7 @@ class LayerFactory:
         return LndNode.connect(
             section.rest_url,
             macaroon=section.macaroon_hex,
-            certificate=None if section.tls_cert is None else section.tls_cert.read_text(),
+            certificate=_certificate(section.tls_cert),
             fingerprint=section.tls_fingerprint,
             max_connections=self.config.connection_pool.max_connections_per_host,
         )
@@ -232,3 +234,14 @@ class LayerFactory:
             timing=timing,
             lightning_network=self.config.lightning_network,
         )
+
+
+def _certificate(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.expanduser().read_text(encoding="ascii")
+    except (OSError, UnicodeError) as exc:
+        raise ConfigurationError(
+            f"lightning.tls_cert: cannot read {path}: {type(exc).__name__}", key="lightning.tls_cert", path=str(path)
+        ) from exc

@@ -12,16 +12,21 @@ if TYPE_CHECKING:
     from layer2.devnet._embedded import EmbeddedNetwork
     from layer2.devnet._embedded_evm import EmbeddedEvm
     from layer2.devnet._lnd_process import LndEndpoint
+    from layer2.devnet._local import DevnetAccount, RealNetwork
+    from layer2.devnet._provider_host import ProviderHost
     from layer2.devnet._regtest import LndName, RegtestNetwork
 
 __all__ = [
     "BtcdEndpoint",
+    "DevnetAccount",
     "EmbeddedEvm",
     "EmbeddedNetwork",
     "EvmAccount",
     "LndEndpoint",
     "LndName",
     "NodeBinaries",
+    "ProviderHost",
+    "RealNetwork",
     "RegtestNetwork",
     "ensure_binaries",
     "find_binaries",
@@ -29,12 +34,15 @@ __all__ = [
 
 _HOME = {
     "BtcdEndpoint": "_btcd",
+    "DevnetAccount": "_local",
     "EmbeddedEvm": "_embedded_evm",
     "EmbeddedNetwork": "_embedded",
     "EvmAccount": "_anvil",
     "LndEndpoint": "_lnd_process",
     "LndName": "_regtest",
     "NodeBinaries": "_binaries",
+    "ProviderHost": "_provider_host",
+    "RealNetwork": "_local",
     "RegtestNetwork": "_regtest",
     "ensure_binaries": "_binaries",
     "find_binaries": "_binaries",

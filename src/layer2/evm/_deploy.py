@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -82,7 +83,8 @@ async def _deploy(
     if await client.code(address):
         return None
     await _ensure_proxy(client, sender)
-    call = EvmCall(to=CREATE2_PROXY, data=encode_create2(load_artifact(name).bytecode), gas_limit=_DEPLOY_GAS)
+    artifact = await asyncio.to_thread(load_artifact, name)
+    call = EvmCall(to=CREATE2_PROXY, data=encode_create2(artifact.bytecode), gas_limit=_DEPLOY_GAS)
     record = await sender.submit(call)
     status = await sender.wait(record.hash, Depth.INCLUDED)
     if not status.succeeded or not await client.code(address):
