@@ -1,4 +1,8 @@
-"""The provider daemon: offers, inventory, limits, HTTP interface."""
+"""The provider: offers, inventory and caps; its HTTP interface; and the daemon that runs all of it.
+
+``ProviderService`` is the provider without HTTP, ``ProviderRuntime`` adds the engine that drives its swaps, ``create_app`` the HTTP
+interface, and ``ProviderDaemon`` makes all of these from a ``Layer2Config``. ``LocalProvider`` is one in the client's own process.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +10,67 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from layer2.provider._daemon import ProviderDaemon
+    from layer2.provider._events import EventStreams
+    from layer2.provider._http import SwapService, create_app
     from layer2.provider._inventory import Inventory
     from layer2.provider._local import LocalProvider
+    from layer2.provider._metrics import ProviderMetrics
+    from layer2.provider._rate import RateLimiter
     from layer2.provider._runtime import ProviderRuntime
+    from layer2.provider._server import HttpServer
     from layer2.provider._service import ProviderChain, ProviderPlace, ProviderService
 
 __all__ = [
+    "EventStreams",
+    "HttpServer",
     "Inventory",
     "LocalProvider",
     "ProviderChain",
+    "ProviderDaemon",
+    "ProviderMetrics",
     "ProviderPlace",
     "ProviderRuntime",
     "ProviderService",
+    "RateLimiter",
+    "SwapService",
+    "create_app",
 ]
 
 _HOME = {
+    "EventStreams": "_events",
+    "HttpServer": "_server",
     "Inventory": "_inventory",
     "LocalProvider": "_local",
     "ProviderChain": "_service",
+    "ProviderDaemon": "_daemon",
+    "ProviderMetrics": "_metrics",
     "ProviderPlace": "_service",
     "ProviderRuntime": "_runtime",
     "ProviderService": "_service",
+    "RateLimiter": "_rate",
+    "SwapService": "_http",
+    "create_app": "_http",
 }
+_EXTRA = ("fastapi", "prometheus_client", "starlette", "uvicorn")
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    try:
+        value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in _EXTRA:
+            raise
+        from layer2.errors import ConfigurationError
+
+        raise ConfigurationError(
+            f"{name} needs the package {error.name}", hint="install the extra: pip install 'layer2[provider]'"
+        ) from error
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
