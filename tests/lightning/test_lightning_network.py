@@ -313,3 +313,14 @@ async def test_a_node_that_is_behind_for_a_moment_is_waited_for_and_one_that_sta
             with pytest.raises(error):
                 await starting
         await layer.close_async()
+
+
+async def test_both_test_networks_take_the_invoices_that_they_share(clock, limits):
+    network = MemoryLightning(clock=clock, network="testnet4")
+    payer, payee = network.add_node("payer"), network.add_node("payee")
+    network.open_channel(payer.node_id, payee.node_id, local_msat=10**9)
+    layer = LightningNetwork(payer, network="testnet4", clock=clock)
+    await layer.initialize_async()
+    invoice = await payee.create_invoice(amount_msat=1_000)
+    assert (await layer.submit_transaction_async(LightningPayment(invoice=invoice.text))).succeeded
+    await layer.close_async()

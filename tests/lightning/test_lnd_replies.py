@@ -278,6 +278,22 @@ async def test_once_lnd_confirmed_the_payment_its_record_is_believed_after_a_bre
     assert (await lnd.pay(invoice, **LIMITS)).failure_reason == "no_route"
 
 
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (stream_error("wallet locked, unlock it to enable full RPC access"), NodeNotReady),
+        (stream_error("cannot get macaroon: root key with id 0 doesn't exist"), AuthenticationError),
+        (says(text="no", status=403), AuthenticationError),
+        (says(text="slow down", status=429), RateLimited),
+    ],
+)
+async def test_a_payment_that_was_turned_away_at_the_door_has_no_unknown_outcome(fake, lnd, invoice, reply, error):
+    fake.routes["/"] = reply
+    with pytest.raises(error) as caught:
+        await lnd.pay(invoice, **LIMITS)
+    assert not caught.value.money_may_have_moved
+
+
 @pytest.mark.parametrize("message", ["server is shutting down", "context canceled"])
 async def test_a_node_that_stops_leaves_the_outcome_unknown(fake, lnd, invoice, message):
     fake.routes[SEND], fake.routes[TRACK] = stream_error(message, 1, 499), UNKNOWN

@@ -28,7 +28,7 @@ from layer2.errors import (
 )
 from layer2.lightning._bolt11 import decode_invoice
 from layer2.lightning._checks import check_hash, check_invoice_terms, check_limits, hash_of, resolve_amount
-from layer2.lightning._lnd_errors import is_outright_refusal
+from layer2.lightning._lnd_errors import is_outright_refusal, was_turned_away
 from layer2.lightning._lnd_records import invoice_record, invoice_terms, node_info, payment_record
 from layer2.lightning._lnd_rest import LndRest
 from layer2.lightning._node import InvoiceRecord, InvoiceState, NodeInfo, PaymentRecord, PaymentState
@@ -179,7 +179,7 @@ class LndNode:
                 "lnd ended the stream of a payment before its outcome", endpoint=self._rest.endpoint, request_sent=True
             )
         except Layer2Error as error:
-            if isinstance(error, NodeConnectionError) and error.request_sent is False:
+            if was_turned_away(error) and not registered:
                 raise
             return await self._outcome_after(payment_hash, error, registered=registered)
 

@@ -27,7 +27,7 @@ from layer2.errors import (
     ValidationError,
 )
 
-__all__ = ["GrpcCode", "is_outright_refusal", "translate"]
+__all__ = ["GrpcCode", "is_outright_refusal", "translate", "was_turned_away"]
 
 
 class GrpcCode(IntEnum):
@@ -53,6 +53,8 @@ class _Rule:
     words: str
     error: type[Layer2Error]
     hint: str | None = None
+    half_done: bool | None = None
+    """True if the request may have taken effect all the same."""
 
 
 _WALLET_HINT: Final = "unlock the node's wallet (lncli unlock), then try again"
@@ -63,8 +65,8 @@ _RULES: Final = (
     _Rule("not yet ready to accept calls", NodeNotReady, "the node is starting; try again in a moment"),
     _Rule("server is still in the process of starting", NodeNotReady, "the node is starting; try again in a moment"),
     _Rule("unable to determine macaroon permissions", NodeNotReady, "the node is starting; try again in a moment"),
-    _Rule("shutting down", NodeNotReady, "the node is stopping"),
-    _Rule("shutdown", NodeNotReady, "the node is stopping"),
+    _Rule("shutting down", NodeNotReady, "the node is stopping", half_done=True),
+    _Rule("shutdown", NodeNotReady, "the node is stopping", half_done=True),
     _Rule("expected 1 macaroon", AuthenticationError, "configure the node's macaroon"),
     _Rule("cannot get macaroon", AuthenticationError, "the macaroon belongs to another node or was revoked"),
     _Rule("verification failed", AuthenticationError, "the macaroon belongs to another node or was revoked"),
@@ -116,12 +118,14 @@ def translate(message: str, code: int | None, *, endpoint: str, status: int | No
     for rule in _RULES:
         if rule.words in lower:
             if issubclass(rule.error, NodeError):
-                return rule.error(text, hint=rule.hint, endpoint=endpoint, code=code)
+                return rule.error(
+                    text, hint=rule.hint, endpoint=endpoint, code=code, money_may_have_moved=rule.half_done
+                )
             return rule.error(text, hint=rule.hint)
     if code in (GrpcCode.PERMISSION_DENIED, GrpcCode.UNAUTHENTICATED) or status in (401, 403):
         return AuthenticationError(text, endpoint=endpoint, code=code)
     if code == GrpcCode.UNAVAILABLE:
-        return NodeNotReady(text, endpoint=endpoint, code=code)
+        return NodeNotReady(text, endpoint=endpoint, code=code, money_may_have_moved=True)
     if code == GrpcCode.INVALID_ARGUMENT:
         return ValidationError(text)
     if code == GrpcCode.UNIMPLEMENTED or (code == GrpcCode.NOT_FOUND and lower == "not found"):
@@ -132,6 +136,13 @@ def translate(message: str, code: int | None, *, endpoint: str, status: int | No
             code=code,
         )
     return NodeError(text, endpoint=endpoint, code=code)
+
+
+def was_turned_away(error: Layer2Error) -> bool:
+    """Whether the request was stopped before the service that it was for: no connection, no permission, too often, not started."""
+    if isinstance(error, NodeConnectionError):
+        return error.request_sent is False
+    return isinstance(error, AuthenticationError | RateLimited | NodeNotReady) and not error.money_may_have_moved
 
 
 def is_outright_refusal(error: Layer2Error) -> bool:

@@ -22,6 +22,7 @@ from layer2.lightning._invoice import Invoice as DecodedInvoice
 from layer2.lightning._memory_network import MemoryLightning
 from layer2.lightning._memory_state import Invoice, NodeState, Payment, Signal
 from layer2.lightning._node import InvoiceRecord, InvoiceState, NodeInfo, PaymentRecord, PaymentState
+from layer2.lightning._payment_rules import same_network
 
 __all__ = ["MemoryNode"]
 
@@ -104,7 +105,7 @@ class MemoryNode:
         return await self._final(known)
 
     def _payable(self, decoded: DecodedInvoice, amount_msat: int | None) -> int:
-        if decoded.network != self._network.network:
+        if not same_network(decoded, self._network.network):
             raise InvoiceError(
                 f"the invoice is for {decoded.network}, the node is on {self._network.network}", field="invoice"
             )

@@ -28,6 +28,7 @@ from layer2.lightning._payment_rules import (
     failure_of,
     limits_of,
     payment_msat,
+    same_network,
     status_of,
     tx_id_of,
 )
@@ -288,7 +289,7 @@ class LightningNetwork(NodeLayer):
         if not isinstance(proof, LightningPaymentProof):
             raise ProofError("Lightning verifies Lightning payment proofs only", check="kind")
         try:
-            return proof.verify().network == info.network
+            return same_network(proof.verify(), info.network)
         except ProofError:
             return False
 
