@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 from layer2.errors import Layer2Error, NotFound, ProofError, UnexpectedReply
 from layer2.proofs import (
-    BlockHeader,
     Fee,
     Report,
     TransferProof,
@@ -86,7 +85,7 @@ class Prover:
             fees=(Fee(name="provider", coin="BTC", amount=terms.provider_fee),),
             depth=terms.depth_policy.depth,
         )
-        await self._journal.put_proof(swap.deal.id, _block_hashes(proof)[0][1], proof.to_json())
+        await self._journal.put_proof(swap.deal.id, proof.blocks[0].hash, proof.to_json())
         return proof
 
     async def _request(self, method: str, params: list[object]) -> object:
@@ -114,19 +113,21 @@ class Prover:
         raise UnexpectedReply("the endpoint shows no claim of a lock that it shows as claimed")
 
     async def _is_canonical(self, proof: TransferProof) -> bool:
-        return all(
-            [await self._depth_of(number, block_hash) is not None for number, block_hash in _block_hashes(proof)]
-        )
+        for block in proof.blocks:
+            if (await self._anchor(block.number))[0] != block.hash:
+                return False
+        return True
 
-    async def _depth_of(self, number: int, block_hash: bytes) -> Depth | None:
+    async def _anchor(self, number: int) -> tuple[bytes, Depth]:
+        """The hash that our node has at a height now, and how deep it is."""
         header = await self._bob.rpc.header(number)
-        if header is None or header.hash != block_hash:
-            return None
+        if header is None:
+            raise UnexpectedReply(f"the endpoint has no block {number}")
         for tag, depth in (("finalized", Depth.FINALIZED), ("safe", Depth.SAFE)):
             head = await self._bob.rpc.header(tag)  # type: ignore[arg-type]
             if head is not None and number <= head.number:
-                return depth
-        return Depth.INCLUDED
+                return header.hash, depth
+        return header.hash, Depth.INCLUDED
 
     async def report(self, proof: TransferProof) -> Report:
         """Every check of a proof, with the blocks of our own node as anchors.
@@ -139,19 +140,11 @@ class Prover:
                 f"the proof is about chain {proof.terms.lock.chain_id}; this manager knows chain {self._bob.chain_id}",
                 check="anchor",
             )
-        trusted: dict[bytes, Depth] = {}
-        for number, block_hash in _block_hashes(proof):
-            depth = await self._depth_of(number, block_hash)
-            if depth is not None:
-                trusted[block_hash] = depth
+        # Whatever our node has at these heights is trusted, so that a block which a reorg took away fails the check.
+        trusted = dict([await self._anchor(block.number) for block in proof.blocks])
         return verify_transfer_proof(
             proof,
             trusted_blocks=trusted,
             contracts={self._bob.chain_id: [self._contract]},
             assets=self._registry,
         )
-
-
-def _block_hashes(proof: TransferProof) -> list[tuple[int, bytes]]:
-    headers = [BlockHeader.decode(part.header) for part in (proof.storage, proof.receipt) if part is not None]
-    return [(header.number, header.hash) for header in headers]
