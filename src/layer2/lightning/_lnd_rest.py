@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import ssl
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
@@ -30,6 +31,8 @@ __all__ = ["LndRest"]
 MAX_REPLY_BYTES = 32 * 1024 * 1024
 KEEPALIVE_IDLE_S = 30
 KEEPALIVE_PROBES = 3
+GOODBYE_TURNS = 50
+GOODBYE_TURN_S = 0.01
 
 
 class LndRest:
@@ -63,6 +66,7 @@ class LndRest:
         self._calls: aiohttp.ClientSession | None = None
         self._streams: aiohttp.ClientSession | None = None
         self._closed = False
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     def __repr__(self) -> str:
         return f"<LndRest {self.endpoint}>"
@@ -130,6 +134,16 @@ class LndRest:
         sessions = [session for session in (self._calls, self._streams) if session is not None]
         self._calls = self._streams = None
         await asyncio.gather(*(session.close() for session in sessions))
+        # A TLS connection that was left in the middle of a stream says goodbye in the background: let it, before the loop may end.
+        for _ in range(GOODBYE_TURNS):
+            if all(sock.fileno() == -1 for sock in self._sockets):
+                break
+            await asyncio.sleep(GOODBYE_TURN_S)
+
+    def _open_socket(self, address: tuple[Any, ...]) -> socket.socket:
+        sock = _keepalive_socket(address)
+        self._sockets.add(sock)
+        return sock
 
     def _require_open(self) -> None:
         if self._closed:
@@ -137,7 +151,7 @@ class LndRest:
 
     def _session(self, *, limit: int) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=limit, ssl=self._ssl, socket_factory=_keepalive_socket),
+            connector=aiohttp.TCPConnector(limit=limit, ssl=self._ssl, socket_factory=self._open_socket),
             headers=self._headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=True,

@@ -136,8 +136,8 @@ class LightningNode(Protocol):
     ) -> PaymentRecord:
         """Pay and wait for the final record.
 
-        The record is SUCCEEDED or FAILED. An invoice that the node refuses outright (expired, own invoice, amount missing, a time
-        lock above the limit) with no payment on record raises ``PaymentFailed``, ``Expired``, ``InvoiceError`` or ``NoRoute``;
+        The record is SUCCEEDED or FAILED. An invoice that the node refuses outright (expired, own invoice, amount missing, a final
+        CLTV delta above the limit) with no payment on record raises ``PaymentFailed``, ``Expired`` or ``InvoiceError``;
         ``UnknownOutcome`` if the connection broke.
         """
         ...
