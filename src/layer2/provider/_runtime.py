@@ -11,7 +11,7 @@ from layer2.lightning import LightningNode
 from layer2.protocol import Signer
 from layer2.provider._inventory import Inventory
 from layer2.provider._service import ProviderPlace, ProviderService
-from layer2.storage import Store, SwapJournal
+from layer2.storage import Store, SwapJournal, swaps
 from layer2.swaps import EvmAccount, EvmSwapChain, NoCounterparty, Role, StoredSwap, SwapEngine
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class ProviderRuntime:
         on_alarm: Callable[[Deal, str, str], None] = lambda *_: None,
     ) -> None:
         assert place.token.contract is not None
+        self._store = store
         self.journal = SwapJournal(store, Role.PROVIDER)
         self.inventory = Inventory(place.token, clock)
         self._on_change = on_change
@@ -83,11 +84,15 @@ class ProviderRuntime:
             clock=clock,
             version=version,
             hash_known=self.journal.hash_known,
+            hash_bound=self._hash_bound,
         )
 
     def _changed(self, swap: StoredSwap) -> None:
         self.inventory.changed(swap)
         self._on_change(swap)
+
+    async def _hash_bound(self, payment_hash: bytes) -> bool:
+        return await self._store.run(swaps.hash_owner, payment_hash) is not None
 
     async def start(self) -> int:
         """Count what is open, then drive it. Returns how many swaps that is."""

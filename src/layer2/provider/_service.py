@@ -104,6 +104,7 @@ class ProviderService:
         clock: Clock,
         version: str,
         hash_known: Callable[[bytes], Awaitable[bool]],
+        hash_bound: Callable[[bytes], Awaitable[bool]],
         random_id: Callable[[], str] = lambda: secrets.token_hex(16),
     ) -> None:
         self._engine = engine
@@ -120,6 +121,7 @@ class ProviderService:
         self._clock = clock
         self.version = version
         self._hash_known = hash_known
+        self._hash_bound = hash_bound
         self._random_id = random_id
         # Offers are checked against the inventory and stored one after the other: two at once could both take the last room.
         self._offering = asyncio.Lock()
@@ -182,7 +184,8 @@ class ProviderService:
         except InvoiceError as error:
             raise _refuse("invoice", f"the invoice is malformed: {error}") from error
         amount_sat = self._check_invoice(invoice, node, now)
-        await self._check_hash(invoice.payment_hash)
+        # A quote reserves no hash: else whoever sees an invoice could keep others from having it paid.
+        await self._check_hash(invoice.payment_hash, self._hash_bound)
         fee_sat = self._settings.fee(amount_sat)
         routing_msat = fee_sat * MSAT * self._settings.routing_fee_limit_percent // 100
         policy = self._depth_policy(amount_sat)
@@ -225,7 +228,7 @@ class ProviderService:
         payment_hash = request.preimage_hash
         if len(payment_hash) != 32:
             raise _refuse("hash", "a preimage hash has 32 bytes")
-        await self._check_hash(payment_hash)
+        await self._check_hash(payment_hash, self._hash_known)
         amount_sat = self._to_sat(request.onchain_amount)
         self._check_limits(amount_sat)
         fee_sat = self._settings.fee(amount_sat)
@@ -321,10 +324,10 @@ class ProviderService:
         self._check_limits(amount_sat)
         return amount_sat
 
-    async def _check_hash(self, payment_hash: bytes) -> None:
+    async def _check_hash(self, payment_hash: bytes, used: Callable[[bytes], Awaitable[bool]]) -> None:
         if payment_hash in FORBIDDEN_HASHES:
             raise _refuse("hash", "the contract does not take the preimage of this hash")
-        if await self._hash_known(payment_hash):
+        if await used(payment_hash):
             raise _refuse("hash", "the payment hash was used before")
         if (await self._node.lookup_payment(payment_hash)).state is not PaymentState.NONE:
             raise _refuse("hash", "the payment hash was used before")

@@ -1,0 +1,245 @@
+"""A provider over an in-memory Lightning network and a chain that says what the test wants."""
+
+import asyncio
+import random
+from contextlib import AsyncExitStack
+
+import pytest
+
+from layer2 import BTC, EvmAddress
+from layer2.assets import AssetForm
+from layer2.config import DepthRule, ProviderConfig
+from layer2.errors import InsufficientFunds
+from layer2.lightning import ChannelPolicy, MemoryLightning
+from layer2.provider import HttpServer, Inventory, ProviderMetrics, ProviderPlace, ProviderService, create_app
+from layer2.signers import LocalSigner
+from layer2.storage import Store, SwapJournal, swaps
+from layer2.swaps import (
+    DEVNET_TIMING,
+    ChainView,
+    LockReading,
+    LockStatus,
+    NoCounterparty,
+    ReverseRequest,
+    Role,
+    SubmarineRequest,
+    SwapEngine,
+)
+from layer2.terms import DepthPolicy
+from layer2.testing import VirtualClock
+from layer2.transactions import Depth
+
+TOKEN = EvmAddress(raw=b"\x11" * 20)
+CONTRACT = EvmAddress(raw=b"\x22" * 20)
+CLIENT = EvmAddress(raw=b"\x33" * 20)
+BALANCE = 10**9
+SWAP_GAS_WEI = 10**12
+ANY_DEPTH = (DepthRule(depth="included"),)
+
+
+class ScriptedChain:
+    """``SwapChain``: every lock has the status that the test gave it, at all depths."""
+
+    def __init__(self, clock):
+        self._clock = clock
+        self.locks = {}
+        self.head_offset_s = 0
+        self.sent = []
+
+    async def view(self, lock, policy, *, lock_key):
+        status, preimage = self.locks.get(lock.lock_id, (LockStatus.NEVER, None))
+        reading = LockReading(status=status, preimage=preimage)
+        now = self._clock.now_ms() // 1000
+        return ChainView(
+            latest=reading,
+            at_depth=reading,
+            finalized=reading,
+            head_timestamp=now + self.head_offset_s,
+            finalized_timestamp=now + self.head_offset_s,
+            now_s=now,
+        )
+
+    async def send_lock(self, key, lock, *, not_after):
+        self.sent.append(("lock", lock.lock_id))
+
+    async def send_claim(self, key, lock, preimage, *, not_after):
+        self.sent.append(("claim", lock.lock_id))
+
+    async def send_refund(self, key, lock):
+        self.sent.append(("refund", lock.lock_id))
+
+    async def send_refund_early(self, key, lock, signature):
+        self.sent.append(("refund_early", lock.lock_id))
+
+    async def wait_for_block(self):
+        await asyncio.Event().wait()
+
+
+class ScriptedAccount:
+    """``ProviderChain``."""
+
+    def __init__(self):
+        self.balance = BALANCE
+        self.gas_short = False
+        self.lag_s = 0
+        self.error = None
+
+    async def token_balance(self):
+        return self.balance
+
+    async def check_gas(self, swaps):
+        if self.error is not None:
+            raise self.error
+        if self.gas_short:
+            raise InsufficientFunds("the account holds 1234567 wei", coin="ETH", needed=10**15, available=1234567)
+        return SWAP_GAS_WEI
+
+    async def safe_lag_s(self, now_s):
+        return self.lag_s
+
+
+class World:
+    """A provider, its node, and somebody whom it can pay."""
+
+    def __init__(self, store, clock, settings, depth):
+        self.clock = clock
+        self.settings = settings
+        self.lightning = MemoryLightning(clock=clock, random_bytes=random.Random(5).randbytes)
+        self.node = self.lightning.add_node("provider")
+        self.merchant = self.lightning.add_node("merchant")
+        self.lightning.open_channel(
+            self.node.node_id,
+            self.merchant.node_id,
+            local_msat=10**11,
+            remote_msat=10**11,
+            policy=ChannelPolicy(cltv_delta=24),
+        )
+        self.signer = LocalSigner.from_hex("07" * 32)
+        self.chain = ScriptedChain(clock)
+        self.account = ScriptedAccount()
+        self.metrics = ProviderMetrics()
+        token = AssetForm(asset=BTC, chain_id=60808, contract=TOKEN, decimals=8)
+        self.place = ProviderPlace(chain_id=60808, contract=CONTRACT, token=token, timing=DEVNET_TIMING)
+        self.inventory = Inventory(token, clock)
+        self.journal = SwapJournal(store, Role.PROVIDER)
+        self.engine = SwapEngine(
+            store=self.journal,
+            chain=self.chain,
+            node=self.node,
+            counterparty=NoCounterparty(),
+            preimages=None,
+            clock=clock,
+            poll_s=1.0,
+            on_change=self.inventory.changed,
+        )
+
+        async def hash_bound(payment_hash):
+            return await store.run(swaps.hash_owner, payment_hash) is not None
+
+        self.service = ProviderService(
+            engine=self.engine,
+            inventory=self.inventory,
+            chain=self.account,
+            node=self.node,
+            signer=self.signer,
+            place=self.place,
+            settings=settings,
+            depth=depth,
+            max_safe_lag_s=7_200,
+            clock=clock,
+            version="1.2.3",
+            hash_known=self.journal.hash_known,
+            hash_bound=hash_bound,
+        )
+
+    async def invoice(self, amount_msat=50_000_000, **options):
+        options = {"memo": "", "expiry_s": 600} | options
+        return (await self.merchant.create_invoice(amount_msat=amount_msat, **options)).text
+
+    async def submarine_request(self, **changes):
+        info = await self.service.info()
+        fields = {"refund_address": CLIENT, "pair_hash": info.submarine.hash} | changes
+        if "invoice" not in fields:
+            fields["invoice"] = await self.invoice()
+        return SubmarineRequest(**fields)
+
+    async def reverse_request(self, **changes):
+        info = await self.service.info()
+        fields = {
+            "preimage_hash": random.randbytes(32),
+            "claim_address": CLIENT,
+            "onchain_amount": 50_000,
+            "depth_policy": DepthPolicy(depth=Depth.INCLUDED),
+            "pair_hash": info.reverse.hash,
+        }
+        return ReverseRequest(**fields | changes)
+
+    async def submarine(self, **changes):
+        return await self.service.create_submarine(await self.submarine_request(**changes))
+
+    async def reverse(self, **changes):
+        return await self.service.create_reverse(await self.reverse_request(**changes))
+
+    async def reach(self, swap_id, *kinds):
+        """Look again and again until the swap is in one of these states."""
+        async with asyncio.timeout(20):
+            async for swap in self.engine.follow(swap_id):
+                if isinstance(swap.state, kinds):
+                    return swap
+        raise AssertionError(f"{swap_id} ended elsewhere")
+
+    def set_lock(self, response, status, preimage=None):
+        self.chain.locks[response.signed_terms.terms.lock.lock_id] = (status, preimage)
+        self.engine.wake(response.id)
+
+
+@pytest.fixture
+def clock():
+    return VirtualClock()
+
+
+@pytest.fixture
+def client_account():
+    return CLIENT
+
+
+@pytest.fixture
+async def make_world(clock):
+    async with AsyncExitStack() as stack:
+
+        async def make(depth=ANY_DEPTH, **settings):
+            store = await Store.open("sqlite://", clock=clock)
+            stack.push_async_callback(store.close)
+            defaults = {"min_amount": 1_000, "max_amount": 1_000_000, "listen_port": 0, "requests_per_minute": 10_000}
+            world = World(store, clock, ProviderConfig(**defaults | settings), depth)
+            await world.engine.start()
+            stack.push_async_callback(world.engine.close)
+            return world
+
+        yield make
+
+
+@pytest.fixture
+async def world(make_world):
+    return await make_world()
+
+
+@pytest.fixture
+async def serve(clock):
+    """Serves an application on a free port of loopback; gives the server."""
+    async with AsyncExitStack() as stack:
+
+        async def start(app, **options):
+            server = HttpServer(app, host="127.0.0.1", port=0, **{"shutdown_grace_s": 2} | options)
+            stack.push_async_callback(server.close)
+            await server.start()
+            return server
+
+        yield start
+
+
+@pytest.fixture
+async def served(world, serve):
+    """The world's provider behind HTTP."""
+    app = create_app(world.service, clock=world.clock, requests_per_minute=10_000, metrics=world.metrics)
+    return await serve(app)
