@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from layer2.errors import (
     ConfigurationError,
     NodeConnectionError,
+    NodeNotReady,
     NotFound,
     RateLimited,
     SwapRefused,
@@ -33,8 +34,8 @@ _M = TypeVar("_M", bound="BaseModel")
 class ProviderApi(Protocol):
     """What a client asks of a provider.
 
-    Every method may raise ``NodeConnectionError``, ``RateLimited`` and ``UnexpectedReply``; those that make or change something
-    raise ``SwapRefused`` with the provider's reason.
+    Every method may raise ``NodeConnectionError``, ``NodeNotReady``, ``RateLimited`` and ``UnexpectedReply``; those that make or
+    change something raise ``SwapRefused`` with the provider's reason.
     """
 
     async def info(self) -> Info:
@@ -65,12 +66,13 @@ class ProviderApi(Protocol):
 class HttpProvider:
     """A provider behind a URL."""
 
-    def __init__(self, url: str, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, url: str, *, tls: ssl.SSLContext | None = None, timeout_s: float = TIMEOUT_S) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigurationError(f"the provider's URL must be http(s)://host, not {url!r}", key="swap.provider_url")
         self._url = url.rstrip("/")
         self._tls = tls
+        self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
 
     async def info(self) -> Info:
@@ -117,7 +119,7 @@ class HttpProvider:
         import aiohttp
 
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S, sock_connect=5))
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=5))
         headers = {"Content-Type": "application/json"} if body is not None else {}
         data = body.model_dump_json().encode() if body is not None else None
         try:
@@ -149,6 +151,8 @@ class HttpProvider:
         if status == 429:
             seconds = int(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else None
             raise RateLimited("the provider is asked too often", endpoint=self._url, retry_after_s=seconds)
+        if status == 503:
+            raise NodeNotReady(f"the provider cannot answer now: {detail}", endpoint=self._url, code=status)
         if 400 <= status < 500:
             raise SwapRefused(f"the provider refused: {detail}", rule=rule)
         raise UnexpectedReply(f"the provider answered HTTP {status}: {detail}", endpoint=self._url, code=status)
