@@ -10,6 +10,7 @@ import pytest
 from layer2._clock import SystemClock
 from layer2.evm import EvmClient, HttpLimits, HttpTransport, MemoryTxJournal, SenderSettings, TxSender
 from layer2.signers import LocalSigner
+from layer2.transactions import Depth
 
 ANVIL_KEYS = (
     "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80",
@@ -103,3 +104,65 @@ async def make_sender():
     yield make
     for sender in senders:
         await sender.close()
+
+
+class Tap:
+    """A transport through which a test sees every request, and answers some itself."""
+
+    def __init__(self, url):
+        self.inner = HttpTransport(url)
+        self.calls = []
+        self.hooks = {}
+
+    def sent(self):
+        return [params[0] for method, params in self.calls if method == "eth_sendRawTransaction"]
+
+    async def call(self, method, params):
+        self.calls.append((method, params))
+        hook = self.hooks.get(method)
+        if hook is not None:
+            return await hook(params)
+        return await self.inner.call(method, params)
+
+    async def close(self):
+        await self.inner.close()
+
+
+@pytest.fixture
+async def tap():
+    taps = []
+
+    def make(anvil):
+        taps.append(Tap(anvil.url))
+        return taps[-1]
+
+    yield make
+    for made in taps:
+        await made.close()
+
+
+@pytest.fixture
+def until():
+    """Looks until a condition holds."""
+
+    async def look(condition):
+        async with asyncio.timeout(20):
+            while not await condition():
+                await asyncio.sleep(0.01)
+
+    return look
+
+
+@pytest.fixture
+def mined(until):
+    """Whether a transaction succeeded, after as many blocks as it took."""
+
+    async def mine(anvil, sender, tx_hash):
+        async def included():
+            await anvil.mine()
+            return (await sender.status(tx_hash)).at_least(Depth.INCLUDED)
+
+        await until(included)
+        return (await sender.wait(tx_hash)).succeeded
+
+    return mine

@@ -46,7 +46,6 @@ if TYPE_CHECKING:
         SenderSettings,
         send_foreign,
     )
-    from layer2.evm._deploy import Deployment, check_htlc, deploy_htlc, deploy_test_token
     from layer2.evm._erc20 import (
         TRANSFER_EVENT,
         encode_allowance,
@@ -111,6 +110,7 @@ if TYPE_CHECKING:
     )
     from layer2.evm._queue import (
         SubmitProgress,
+        request_digest,
     )
     from layer2.evm._rpc import (
         HttpLimits,
@@ -124,7 +124,6 @@ if TYPE_CHECKING:
     )
     from layer2.evm._sender import (
         TxSender,
-        request_digest,
     )
     from layer2.evm._status import (
         Heads,
@@ -165,7 +164,6 @@ __all__ = [
     "BlockRef",
     "ClaimEvent",
     "DataFee",
-    "Deployment",
     "EvmClient",
     "FeeHistory",
     "FeeLimits",
@@ -197,7 +195,6 @@ __all__ = [
     "TxState",
     "UnsignedTransaction",
     "Word",
-    "check_htlc",
     "cooperative_refund_digest",
     "create2_address",
     "decode_address",
@@ -210,8 +207,6 @@ __all__ = [
     "decode_status",
     "decode_transaction",
     "decode_uint",
-    "deploy_htlc",
-    "deploy_test_token",
     "encode_allowance",
     "encode_approve",
     "encode_balance_of",
@@ -256,7 +251,6 @@ _MODULES = {
         "load_artifact"
     ),
     "_client": ("BlockRef EvmClient FeeHistory Header Log Receipt translate_rpc_error"),
-    "_deploy": ("Deployment check_htlc deploy_htlc deploy_test_token"),
     "_delivery": ("SenderSettings send_foreign"),
     "_erc20": (
         "TRANSFER_EVENT encode_allowance encode_approve encode_balance_of encode_decimals encode_mint "
@@ -274,10 +268,10 @@ _MODULES = {
         "htlc_topics parse_htlc_log"
     ),
     "_journal": ("MemoryTxJournal SignedVariant TxJournal TxRecord TxState"),
-    "_queue": ("SubmitProgress"),
+    "_queue": ("SubmitProgress request_digest"),
     "_rpc": ("HttpLimits HttpTransport RpcTransport exit_lane public_endpoint"),
     "_rpc_error": ("RpcError"),
-    "_sender": ("TxSender request_digest"),
+    "_sender": ("TxSender"),
     "_status": ("Heads StatusReader"),
     "_transactions": ("SignedTransaction UnsignedTransaction decode_transaction sign_transaction unsigned_size"),
 }

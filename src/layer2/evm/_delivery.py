@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -114,7 +115,8 @@ class Delivery:
                     break
                 if answer is SendAnswer.PRICE_TOO_LOW:
                     self._fees.forget()
-                    await self.bump(live, times=1)
+                    with suppress(NodeError):
+                        await self.bump(live, times=1)
         finally:
             live.busy = False
             live.wake()

@@ -29,7 +29,7 @@ class FeeLimits:
     """For exits, which must not fail for their price."""
     max_gas_cost_wei: int = 10**16
     """For one transaction of user traffic, L1 and operator fees included."""
-    exit_max_gas_cost_wei: int = 10**17
+    exit_max_gas_cost_wei: int = 2 * 10**16
     min_tip_wei: int = 1_000_000
     """Floor of the priority fee."""
     base_fee_headroom: int = 2

@@ -108,6 +108,8 @@ class TxJournal(Protocol):
     async def update(self, record: TxRecord, *, expected_version: int) -> TxRecord:
         """Put ``record`` in place of the one with its key, and give it back with version ``expected_version + 1``.
 
+        Variants are only ever added. An abandoned record may come back OPEN with another nonce and other limits.
+
         Raises:
             StorageError: there is none, or it has another version.
         """

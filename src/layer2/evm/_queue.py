@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import heapq
 import itertools
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from layer2.errors import AsyncRuntimeError
 from layer2.evm._journal import TxRecord
 from layer2.transactions import EvmCall
 
-__all__ = ["Job", "JobQueue", "SubmitProgress"]
+__all__ = ["Job", "JobQueue", "KeyLocks", "SubmitProgress", "request_digest"]
 
 _NO_DEADLINE = 2**63
+
+
+def request_digest(call: EvmCall) -> bytes:
+    """What makes two submissions with one key the same: recipient, value and data (SHA-256)."""
+    to = b"" if call.to is None else call.to.raw
+    return hashlib.sha256(len(to).to_bytes(1) + to + call.value_wei.to_bytes(32) + call.data).digest()
 
 
 @dataclass(slots=True, eq=False)
@@ -112,3 +121,25 @@ class JobQueue:
             job.fail(AsyncRuntimeError("it was closed before the transaction was sent", money_may_have_moved=False))
         self._users.clear()
         self._exits.clear()
+
+
+class KeyLocks:
+    """One submission at a time for each idempotency key. A key costs nothing once nobody holds it."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+
+    @asynccontextmanager
+    async def held(self, key: str) -> AsyncIterator[None]:
+        """Wait for the key, and hold it."""
+        lock, users = self._locks.get(key, (asyncio.Lock(), 0))
+        self._locks[key] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._locks[key]
+            if users == 1:
+                del self._locks[key]
+            else:
+                self._locks[key] = (lock, users - 1)

@@ -6,8 +6,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from layer2.evm._delivery import Delivery, SenderSettings
 from layer2.evm._fees import DataFee, FeeLimits, FeeOracle, NoDataFee, offer
 from layer2.evm._journal import TxJournal, TxRecord, TxState
 from layer2.evm._live import LivePool, LiveTx, live_from, variant_of
-from layer2.evm._queue import Job, JobQueue, SubmitProgress
+from layer2.evm._queue import Job, JobQueue, KeyLocks, SubmitProgress, request_digest
 from layer2.evm._status import Heads, StatusReader
 from layer2.evm._tracker import Tracker
 from layer2.evm._transactions import SignedTransaction, UnsignedTransaction, decode_transaction, sign_transaction
@@ -35,17 +34,11 @@ if TYPE_CHECKING:
     from layer2.evm._client import EvmClient
     from layer2.protocol import Signer
 
-__all__ = ["TxSender", "request_digest"]
+__all__ = ["TxSender"]
 
 _log = logging.getLogger("layer2.evm")
 _PLAIN_TRANSFER_GAS = 21_000
 _DECIDED = (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.REPLACED)
-
-
-def request_digest(call: EvmCall) -> bytes:
-    """What makes two submissions with one key the same: recipient, value and data (SHA-256)."""
-    to = b"" if call.to is None else call.to.raw
-    return hashlib.sha256(len(to).to_bytes(1) + to + call.value_wei.to_bytes(32) + call.data).digest()
 
 
 class TxSender:
@@ -90,7 +83,7 @@ class TxSender:
         self._wake_tracker = asyncio.Event()
         self._nonce_lock = asyncio.Lock()
         self._look_lock = asyncio.Lock()
-        self._key_locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._keys = KeyLocks()
         self._balance: int | None = None
         self._launching = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -163,7 +156,7 @@ class TxSender:
             job.progress = progress
         if key is None:
             return await self._submit(job, estimate)
-        async with self._key_lock(key):
+        async with self._keys.held(key):
             record = await self._journal.get(key)
             if record is not None and record.request_digest != job.digest:
                 raise _conflict(key)
@@ -191,7 +184,7 @@ class TxSender:
         job = self._job(EvmCall(to=None), key or f"signed:{signed.hash.hex()}", is_exit=False)
         job.digest = hashlib.sha256(raw).digest()
         job.progress = progress or job.progress
-        async with self._key_lock(job.key):
+        async with self._keys.held(job.key):
             record = await self._journal.get(job.key)
             if record is not None and record.request_digest != job.digest:
                 raise _conflict(job.key)
@@ -206,7 +199,11 @@ class TxSender:
                         f"nonce {nonce} of the signed transaction is used", field="raw", hint="sign it with a free one"
                     )
                 job.progress.begun = True
-                live = await self._journalled(self._record(signed, job.key, job.digest), 0, job)
+                # Whoever signed it chose its price: it is sent as it is.
+                record = replace(
+                    self._record(signed, job.key, job.digest), price_bound_wei=signed.transaction.max_fee_per_gas
+                )
+                live = await self._journalled(record, 0, job)
             self._spawn(self._deliver(job, live))
             self._wake_tracker.set()
             return await job.done
@@ -250,21 +247,6 @@ class TxSender:
         if self._closed or not self._tasks:
             what = "is closed" if self._closed else "was not started"
             raise AsyncRuntimeError(f"the sender of {self.account} {what}")
-
-    @asynccontextmanager
-    async def _key_lock(self, key: str) -> AsyncIterator[None]:
-        """One submission at a time for each key."""
-        lock, users = self._key_locks.get(key, (asyncio.Lock(), 0))
-        self._key_locks[key] = (lock, users + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._key_locks[key]
-            if users == 1:
-                del self._key_locks[key]
-            else:
-                self._key_locks[key] = (lock, users - 1)
 
     async def estimate(self, call: EvmCall) -> int:
         """A gas limit for ``call``: what it needs now, with the margin.
@@ -366,7 +348,7 @@ class TxSender:
                 max_fee_per_gas=price.max_fee_per_gas,
                 max_priority_fee_per_gas=price.max_priority_fee_per_gas,
             )
-            signed = await sign_transaction(tx, self._signer)
+            signed = await self._signed_anew(tx)
             record = self._record(signed, job.key, job.digest)
             record = replace(
                 record,
@@ -376,6 +358,14 @@ class TxSender:
                 price_bound_wei=job.call.max_fee_per_gas_wei,
             )
             return await self._journalled(record, data_fee_wei, job)
+
+    async def _signed_anew(self, tx: UnsignedTransaction) -> SignedTransaction:
+        """Sign; where an abandoned transaction had the same bytes, at a wei more, so that every hash means one thing."""
+        while True:
+            signed = await sign_transaction(tx, self._signer)
+            if await self._journal.by_hash(signed.hash) is None:
+                return signed
+            tx = replace(tx, max_fee_per_gas=tx.max_fee_per_gas + 1)
 
     def _record(self, signed: SignedTransaction, key: str, digest: bytes) -> TxRecord:
         return TxRecord(

@@ -27,6 +27,8 @@ _log = logging.getLogger("layer2.evm")
 
 _MISSING_LOOKS = 2
 """How often a nonce must be seen used at the finalized head without a receipt of ours before it counts as replaced."""
+_LOOKS_OF_LAG = 5
+"""How often an endpoint may not know the block that was the head before it counts as reorganised away."""
 _RESENDS_AT_ONCE = 16
 _BLOCKS_BEFORE_BUMP = 2
 _EXIT_URGENCY_S = 600
@@ -57,6 +59,7 @@ class Tracker:
         self._clock = clock
         self._head: Header | None = None
         self._safe_done = -1
+        self._lags = 0
 
     @property
     def head(self) -> Header | None:
@@ -73,13 +76,15 @@ class Tracker:
         if head is None:
             return
         previous = self._head
-        if (
-            previous is not None
-            and previous.hash != head.hash
-            and not await self._is_canonical(previous.number, previous.hash)
-        ):
-            _log.warning("evm_reorg", extra={"block_number": previous.number})
-            await self._recheck(self._pool.up_to(previous.number))
+        if previous is not None and previous.hash != head.hash:
+            known = await self._client.header(previous.number)
+            if known is None and self._lags < _LOOKS_OF_LAG:
+                self._lags += 1  # a replica that is behind the one asked before, or a chain that became shorter
+                return
+            if known is None or known.hash != previous.hash:
+                _log.warning("evm_reorg", extra={"block_number": previous.number})
+                await self._recheck(self._pool.up_to(previous.number))
+        self._lags = 0
         self._head = head
         self._pool.advance(await self._client.nonce(self._account))
         await self._find_included(
@@ -106,25 +111,22 @@ class Tracker:
                 return receipt
         return None
 
-    async def _is_canonical(self, number: int, block_hash: bytes) -> bool:
-        header = await self._client.header(number)
-        return header is not None and header.hash == block_hash
-
-    async def _recheck(self, lives: Iterable[LiveTx]) -> bool:
-        """Take back what is no longer in the chain. True if nothing was."""
-        groups: dict[tuple[int, bytes], list[LiveTx]] = {}
+    async def _recheck(self, lives: Iterable[LiveTx]) -> list[LiveTx]:
+        """Take back what is no longer in the chain, and give those that certainly are in it."""
+        groups: dict[int, list[LiveTx]] = {}
         for live in lives:
             if live.inclusion is not None:
-                groups.setdefault((live.inclusion.block_number, live.inclusion.block_hash), []).append(live)
-        whole = True
-        for (number, block_hash), group in groups.items():
-            if await self._is_canonical(number, block_hash):
-                continue
-            whole = False
+                groups.setdefault(live.inclusion.block_number, []).append(live)
+        confirmed: list[LiveTx] = []
+        for number, group in groups.items():
+            header = await self._client.header(number)
             for live in group:
-                self._pool.exclude(live)
-                _log.warning("evm_tx_reorged", extra={"tx_id": str(self._delivery.tx_id(live))})
-        return whole
+                if header is not None and live.inclusion is not None and header.hash == live.inclusion.block_hash:
+                    confirmed.append(live)
+                elif header is not None or self._lags >= _LOOKS_OF_LAG:
+                    self._pool.exclude(live)
+                    _log.warning("evm_tx_reorged", extra={"tx_id": str(self._delivery.tx_id(live))})
+        return confirmed
 
     async def _deepen(self) -> None:
         safe = await self._heads.safe()
@@ -135,8 +137,7 @@ class Tracker:
         finalized = await self._heads.finalized()
         if finalized is None:
             return
-        await self._recheck(self._pool.up_to(finalized.number))
-        for live in list(self._pool.up_to(finalized.number)):
+        for live in await self._recheck(self._pool.up_to(finalized.number)):
             await self._finish(live)
         await self._find_replaced(finalized.number)
 

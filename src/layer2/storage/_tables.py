@@ -151,10 +151,13 @@ evm_tx = Table(
     Column("exit", Boolean, nullable=False),
     Column("not_after", BigInteger),
     Column("deadline", BigInteger),
+    Column("price_bound_wei", Text),
     Column("sent", Boolean, nullable=False),
     Column("final_hash", Text),
     Column("block_number", BigInteger),
     Column("block_hash", Text),
+    Column("succeeded", Boolean),
+    Column("fee_wei", Text),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("version", Integer, nullable=False),
 )

@@ -89,9 +89,6 @@ def _put_new(conn: Connection, record: TxRecord) -> None:
             "request_digest": record.request_digest.hex(),
             "chain_id": record.chain_id,
             "sender": record.sender.raw.hex(),
-            "nonce": record.nonce,
-            "exit": record.exit,
-            "created_at_ms": record.created_ms,
             **_changing(record, version=1),
         },
     )
@@ -103,7 +100,10 @@ def _update(conn: Connection, record: TxRecord, expected_version: int) -> TxReco
     if before is None or before.version != expected_version:
         raise StorageError(f"the transaction {record.key!r} was changed by somebody else")
     kept = len(before.variants)
-    if record.variants[:kept] != before.variants or _fixed(record) != _fixed(before):
+    same = _fixed(record) == _fixed(before)
+    if before.state is not TxState.ABANDONED:
+        same &= (record.nonce, record.exit, record.created_ms) == (before.nonce, before.exit, before.created_ms)
+    if record.variants[:kept] != before.variants or not same:
         raise StorageError(f"the transaction {record.key!r} may gain signed forms and a state, nothing else")
     conn.execute(
         update(evm_tx)
@@ -117,18 +117,24 @@ def _update(conn: Connection, record: TxRecord, expected_version: int) -> TxReco
 
 
 def _fixed(record: TxRecord) -> tuple[object, ...]:
-    return (record.request_digest, record.chain_id, record.sender, record.nonce, record.exit, record.created_ms)
+    return (record.request_digest, record.chain_id, record.sender)
 
 
 def _changing(record: TxRecord, *, version: int) -> dict[str, Any]:
     return {
+        "nonce": record.nonce,
+        "exit": record.exit,
+        "created_at_ms": record.created_ms,
         "state": record.state.value,
         "not_after": record.not_after,
         "deadline": record.deadline,
+        "price_bound_wei": _text(record.price_bound_wei),
         "sent": record.sent,
         "final_hash": _hex(record.final_hash),
         "block_number": record.block_number,
         "block_hash": _hex(record.block_hash),
+        "succeeded": record.succeeded,
+        "fee_wei": _text(record.fee_wei),
         "version": version,
     }
 
@@ -205,10 +211,13 @@ def _record(row: Row[Any], variants: tuple[SignedVariant, ...]) -> TxRecord:
         exit=row.exit,
         not_after=row.not_after,
         deadline=row.deadline,
+        price_bound_wei=None if row.price_bound_wei is None else int(row.price_bound_wei),
         sent=row.sent,
         final_hash=None if row.final_hash is None else bytes.fromhex(row.final_hash),
         block_number=row.block_number,
         block_hash=None if row.block_hash is None else bytes.fromhex(row.block_hash),
+        succeeded=row.succeeded,
+        fee_wei=None if row.fee_wei is None else int(row.fee_wei),
         created_ms=row.created_at_ms,
         version=row.version,
     )
@@ -216,3 +225,7 @@ def _record(row: Row[Any], variants: tuple[SignedVariant, ...]) -> TxRecord:
 
 def _hex(value: bytes | None) -> str | None:
     return None if value is None else value.hex()
+
+
+def _text(value: int | None) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,47 @@
+import asyncio
+
+import pytest
+
+from layer2._clock import SystemClock
+from layer2.addresses import EvmAddress
+from layer2.assets import ETH, AssetForm, AssetRegistry
+from layer2.bob import DEVNET, BobClient
+from layer2.devnet._embedded_evm import EmbeddedEvm
+from layer2.evm import MemoryTxJournal
+from layer2.signers import LocalSigner
+
+FRIEND = EvmAddress(raw=b"\x0b" * 20)
+
+
+class Shared:
+    """The chain as a transport that does not end with its client."""
+
+    def __init__(self, chain):
+        self.call = chain.call
+
+    async def close(self):
+        pass
+
+
+@pytest.fixture
+async def bob():
+    async with EmbeddedEvm(clock=SystemClock()) as chain:
+        client = BobClient(
+            transport=Shared(chain),
+            signer=LocalSigner(b"\x05" * 32),
+            registry=AssetRegistry([AssetForm(asset=ETH, chain_id=60808, contract=None, decimals=18)]),
+            journal=MemoryTxJournal(),
+            preset=DEVNET,
+        )
+        await chain.fund(client.account, 10**18)
+        await client.initialize_async()
+        yield client
+        await client.close_async()
+
+
+async def test_transfers_settle_in_process_too(bob):
+    ids = await asyncio.gather(*(bob.transfer_asset_async(ETH, 7, FRIEND) for _ in range(10)))
+    assert len(set(ids)) == 10
+    statuses = await asyncio.gather(*(bob.wait_for_transaction_async(tx_id) for tx_id in ids))
+    assert all(status.succeeded for status in statuses)
+    assert await bob.balance_async(ETH, FRIEND) == 70
