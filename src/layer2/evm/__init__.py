@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         SenderSettings,
         send_foreign,
     )
+    from layer2.evm._deploy import Deployment, check_htlc, deploy_htlc, deploy_test_token
     from layer2.evm._erc20 import (
         TRANSFER_EVENT,
         encode_allowance,
@@ -164,6 +165,7 @@ __all__ = [
     "BlockRef",
     "ClaimEvent",
     "DataFee",
+    "Deployment",
     "EvmClient",
     "FeeHistory",
     "FeeLimits",
@@ -195,6 +197,7 @@ __all__ = [
     "TxState",
     "UnsignedTransaction",
     "Word",
+    "check_htlc",
     "cooperative_refund_digest",
     "create2_address",
     "decode_address",
@@ -207,6 +210,8 @@ __all__ = [
     "decode_status",
     "decode_transaction",
     "decode_uint",
+    "deploy_htlc",
+    "deploy_test_token",
     "encode_allowance",
     "encode_approve",
     "encode_balance_of",
@@ -251,6 +256,7 @@ _MODULES = {
         "load_artifact"
     ),
     "_client": ("BlockRef EvmClient FeeHistory Header Log Receipt translate_rpc_error"),
+    "_deploy": ("Deployment check_htlc deploy_htlc deploy_test_token"),
     "_delivery": ("SenderSettings send_foreign"),
     "_erc20": (
         "TRANSFER_EVENT encode_allowance encode_approve encode_balance_of encode_decimals encode_mint "
