@@ -59,6 +59,7 @@ class SwapDriver:
         self._on_change = on_change
         self._on_alarm = on_alarm
         self._steps = asyncio.Semaphore(parallel)
+        self._exit_steps = asyncio.Semaphore(parallel)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
         self._cancel_requests: set[str] = set()
@@ -142,7 +143,7 @@ class SwapDriver:
             wake = self._wakes[swap_id]
             wake.clear()
             try:
-                async with self._steps:
+                async with self._exit_steps if swap.state.exit else self._steps:
                     swap, moved = await self._step(swap)
             except StorageError as error:
                 # What could not be written was not done either: nothing is decided from memory, the row is read again.

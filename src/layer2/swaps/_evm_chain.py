@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
-from layer2.errors import Expired, Layer2Error, UnexpectedReply, UnknownOutcome
+from layer2.errors import Expired, Layer2Error, NodeNotReady, UnexpectedReply, UnknownOutcome
 from layer2.evm import (
     CLAIM_GAS,
     LOCK_GAS,
@@ -55,6 +56,8 @@ class EvmSwapChain:
         self._clock = clock
         self._block_time_s = block_time_s
         self._approved: set[tuple[bytes, bytes]] = set()
+        self._approving: dict[tuple[bytes, bytes], bytes] = {}
+        self._approve_lock = asyncio.Lock()
         self._head: Header | None = None
 
     async def view(self, lock: Lock, policy: DepthPolicy, *, lock_key: str | None) -> ChainView:
@@ -125,22 +128,27 @@ class EvmSwapChain:
 
     async def send_lock(self, key: str, lock: Lock, *, not_after: int) -> None:
         """Approve the contract once, then lock. See ``SwapChain``."""
-        if await self._journal.get(key) is None and self._clock.now_ms() // 1000 > not_after:
-            raise Expired("the time to lock has passed", expired_at=not_after)
-        await self._approve(lock)
         call = EvmCall(to=lock.contract, data=encode_lock(lock), gas_limit=LOCK_GAS)
+        if await self._journal.get(key) is None:
+            if self._clock.now_ms() // 1000 > not_after:
+                raise Expired("the time to lock has passed", expired_at=not_after)
+            await self._approve(lock)
+            # Whatever would make it revert (balance, pause, timelock) is known before anything is signed.
+            await self._client.call(lock.contract, call.data, sender=self._sender.account)
         await self._submit(call, key, not_after=not_after, deadline=not_after)
 
     async def send_claim(self, key: str, lock: Lock, preimage: bytes, *, not_after: int | None) -> None:
         """Claim. The gas is a constant: an estimate would show the preimage. See ``SwapChain``."""
-        if not_after is not None and await self._journal.get(key) is None:
+        first = await self._journal.get(key) is None
+        if not_after is not None and first:
             head = await self._header("latest")
             if max(head.timestamp, self._clock.now_ms() // 1000) > not_after:
                 raise Expired("too little time is left to claim safely", expired_at=not_after)
             # The claim itself cannot be tried without showing the preimage; whether the token pays the claimer can.
             await self._client.call(lock.token, encode_transfer(lock.claimer, lock.amount), sender=lock.contract)
         call = EvmCall(to=lock.contract, data=encode_claim(lock, preimage), gas_limit=CLAIM_GAS)
-        await self._submit(call, key, not_after=not_after, deadline=lock.timelock)
+        # Once signed it may be known: from then on it is pursued however late it is.
+        await self._submit(call, key, not_after=not_after if first else None, deadline=lock.timelock)
 
     async def send_refund(self, key: str, lock: Lock) -> None:
         """Refund after the timelock."""
@@ -173,14 +181,19 @@ class EvmSwapChain:
         pair = (lock.token.raw, lock.contract.raw)
         if pair in self._approved:
             return
-        answer = await self._client.call(lock.token, encode_allowance(self._sender.account, lock.contract))
-        if int.from_bytes(answer[:32]) < _ENOUGH:
-            nonce = await self._client.nonce(self._sender.account)
-            key = f"approve:{lock.token}:{lock.contract}:{nonce}"
-            call = EvmCall(to=lock.token, data=encode_approve(lock.contract, _UNLIMITED), gas_limit=_APPROVE_GAS)
-            record = await self._sender.submit(call, key=key, exit=True)
-            await self._sender.wait(record.hash, Depth.INCLUDED)
-        self._approved.add(pair)
+        async with self._approve_lock:
+            answer = await self._client.call(lock.token, encode_allowance(self._sender.account, lock.contract))
+            if int.from_bytes(answer[:32]) >= _ENOUGH:
+                self._approved.add(pair)
+                return
+            pending = self._approving.get(pair)
+            if pending is None or (await self._sender.status(pending)).depth >= Depth.INCLUDED:
+                nonce = await self._client.nonce(self._sender.account)
+                call = EvmCall(to=lock.token, data=encode_approve(lock.contract, _UNLIMITED), gas_limit=_APPROVE_GAS)
+                key = f"approve:{lock.token}:{lock.contract}:{nonce}"
+                self._approving[pair] = (await self._sender.submit(call, key=key, exit=True)).hash
+        # Not awaited here: a swap that waits for its allowance must not keep others from being driven.
+        raise NodeNotReady("the allowance of the contract is being included")
 
     async def _submit(self, call: EvmCall, key: str, *, not_after: int | None, deadline: int | None) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol, assert_never
 
 from layer2._clock import Clock
@@ -16,6 +17,8 @@ from layer2.terms import SwapDirection
 __all__ = ["Looker", "OpenRequests", "lock_key"]
 
 
+ASK_REFUND_LIMIT_S = 3.0
+"""A counterparty that does not answer must not keep us from looking at the chain."""
 ASK_REFUND_S = 2.0
 """Pause between two questions for an early refund of one swap."""
 
@@ -76,7 +79,11 @@ class Looker:
         if now - self._asked_refund_s.get(swap.deal.id, -ASK_REFUND_S) < ASK_REFUND_S:
             return None
         self._asked_refund_s[swap.deal.id] = now
-        signature = await self._counterparty.refund_signature(swap.deal)
+        try:
+            async with asyncio.timeout(ASK_REFUND_LIMIT_S):
+                signature = await self._counterparty.refund_signature(swap.deal)
+        except TimeoutError:
+            return None
         if signature is None:
             return None
         self._asked_refund_s.pop(swap.deal.id, None)

@@ -14,7 +14,7 @@ from layer2._clock import Clock
 from layer2.addresses import EvmAddress
 from layer2.assets import AssetForm, convert_amount
 from layer2.errors import AmountError, FeeLimitExceeded, InsufficientFunds, InvoiceError, SwapRefused
-from layer2.lightning import Invoice, LightningNode, decode_invoice
+from layer2.lightning import Feature, Invoice, LightningNode, decode_invoice
 from layer2.swaps._checks import Expected, check_reverse_terms, check_submarine_terms
 from layer2.swaps._deadlines import (
     DEFAULT_FINAL_CLTV,
@@ -243,6 +243,8 @@ class SwapRequests:
                 f"the invoice asks for {invoice.amount_msat} msat, so amount must be {needed} satoshi, not {amount_sat}",
                 field="amount",
             )
+        if invoice.has_feature(Feature.AMP):
+            raise InvoiceError("an AMP invoice has no preimage to swap for", field="features")
         if invoice.payment_hash in FORBIDDEN_HASHES:
             raise InvoiceError("the contract does not take the preimage of this invoice", field="payment_hash")
         return invoice

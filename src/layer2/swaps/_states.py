@@ -98,6 +98,8 @@ class _State:
     settled: ClassVar[bool] = False
     committed: ClassVar[bool] = True
     """Whether money may be moving: from here on the swap goes on, whoever stops waiting."""
+    exit: ClassVar[bool] = False
+    """Whether it is on its way out with a deadline: it never queues behind what has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +167,7 @@ class Revealed(_State):
     """Reverse client: the preimage may be out. The claim is pursued until claimed or refunded is final."""
 
     watches: ClassVar[frozenset[Watch]] = frozenset({Watch.CHAIN})
+    exit: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +176,7 @@ class Claiming(_State):
 
     preimage: bytes = field(repr=False)
     watches: ClassVar[frozenset[Watch]] = frozenset({Watch.CHAIN})
+    exit: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +185,7 @@ class Settling(_State):
 
     preimage: bytes = field(repr=False)
     watches: ClassVar[frozenset[Watch]] = frozenset({Watch.CHAIN, Watch.INVOICE})
+    exit: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +195,7 @@ class Refunding(_State):
     signature: bytes | None = field(default=None, repr=False)
     """The claimer's EIP-712 signature of an early refund."""
     watches: ClassVar[frozenset[Watch]] = frozenset({Watch.CHAIN})
+    exit: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +206,7 @@ class Cancelling(_State):
     """Of the swap, once that is done: ``refunded`` or ``expired``."""
     reason: str
     watches: ClassVar[frozenset[Watch]] = frozenset({Watch.INVOICE})
+    exit: ClassVar[bool] = True
     committed: ClassVar[bool] = False
 
 
