@@ -78,10 +78,13 @@ class ConnectionPoolConfig(_Section):
     """HTTP connections, for each protocol. Long-lived streams have connections of their own."""
 
     max_connections: int = 128
+    """In all."""
     max_connections_per_host: int = 32
+    """To one host and port."""
     idle_timeout_ms: int = 30_000
     """An unused connection is closed after this time."""
     connect_timeout_ms: int = 5_000
+    """For a new connection, TLS included."""
 
     def __post_init__(self) -> None:
         self._bounds(
@@ -147,6 +150,7 @@ class LightningConfig(_Section):
     macaroon: Secret
     """The file's bytes, or their hexadecimal digits."""
     kind: Literal["lnd"] = "lnd"
+    """Which software the node runs."""
     tls_cert: Path | None = None
     """The node's own certificate (PEM); None: the system's authorities, or ``tls_fingerprint``."""
     tls_fingerprint: str | None = None
@@ -191,6 +195,7 @@ class AssetConfig(_Section):
     """What an asset is on the configured chain; the section's name is the asset's name."""
 
     contract: EvmAddress
+    """The token's address."""
     decimals: int | None = None
     """Of the asset as amounts are written; None: 8, for ETH 18."""
     contract_decimals: int | None = None
@@ -217,7 +222,9 @@ class DepthRule(_Section):
     """How deep a lock of up to ``up_to`` (in the asset's base unit; None: any amount) must be before anybody acts on it."""
 
     depth: Literal["included", "safe", "finalized"]
+    """The depth."""
     up_to: int | None = None
+    """Largest amount for which the rule holds, in the asset's base unit; None: any."""
     confirmations: int = 1
     """Blocks, for ``included``."""
 
@@ -245,6 +252,7 @@ class SwapConfig(_Section):
     """How the client side of transfers behaves. Amounts are in the asset's base unit."""
 
     provider_url: str | None = field(default=None, metadata=_SENSITIVE)
+    """The swap provider; None: no transfers between layers."""
     max_fee_basis_points: int = 100
     """Default bound on provider and routing fees: this part of the amount (1/100 %) ..."""
     max_fee_base: int = 500
@@ -288,6 +296,7 @@ class SignerConfig(_Section):
     keystore: Path | None = None
     """Web3 Secret Storage, version 3."""
     password: Secret | None = None
+    """Of the keystore."""
     private_key: Secret | None = None
     """32 bytes, or their hexadecimal digits."""
 
@@ -303,6 +312,7 @@ class ProviderConfig(_Section):
     """The daemon that offers swaps. Amounts are in the asset's base unit."""
 
     listen_host: str = "127.0.0.1"
+    """Address on which it listens."""
     listen_port: int = 8_787
     """0: any free port."""
     accept_new: bool = True
@@ -314,7 +324,9 @@ class ProviderConfig(_Section):
     routing_fee_limit_percent: int = 80
     """Most of its own fee that a payment may spend on routing."""
     min_amount: int = 10_000
+    """Smallest amount that arrives."""
     max_amount: int = 10_000_000
+    """Largest amount that arrives."""
     max_locked_total: int = 50_000_000
     """Cap on the sum of its unclaimed locks."""
     max_unsafe_total: int = 20_000_000
@@ -328,6 +340,7 @@ class ProviderConfig(_Section):
     requests_per_minute: int = 60
     """Swaps asked for by one network address; how they stand may be asked ten times as often."""
     shutdown_grace_s: int = 10
+    """For how long requests under way may go on when it stops."""
     timing: Mapping[str, int] = field(default_factory=dict)
     """Constants of ``layer2.terms.ChainTiming`` that differ from the network's preset; what would be unsafe is refused."""
 
@@ -368,6 +381,7 @@ class Layer2Config(_Section):
     default_timeout_ms: int = 30_000
     """Limit of one network operation from the moment it has its slot."""
     allow_readable_secrets: bool = False
+    """Take secrets from files that every user of the machine may read."""
     connection_pool: ConnectionPoolConfig = field(default_factory=ConnectionPoolConfig)
     bob: BobConfig | None = None
     lightning: LightningConfig | None = None
@@ -459,6 +473,17 @@ class Layer2Config(_Section):
     def with_changes(self, **changes: Any) -> Self:
         """A copy in which whole sections or top-level settings are replaced."""
         return replace(self, **changes)
+
+    @staticmethod
+    def template(**options: Any) -> str:
+        """A commented settings file to start from, as ``layer2 init`` writes it.
+
+        Options are ``network``, ``rpc_url``, ``rest_url`` (of lnd), ``macaroon_file``, ``tls_cert``, ``provider_url``, ``keystore``
+        and ``provider`` (whether to offer swaps); what is None stands in the file as a comment.
+        """
+        from layer2._config_template import template
+
+        return template(**options)
 
     def to_toml(self) -> str:
         """The settings as a file. Secrets stand as references to where they came from; those without one are left out."""
