@@ -71,7 +71,7 @@ def public_key(private_key: bytes, *, compressed: bool = True) -> bytes:
 
 def eth_address(public: bytes) -> bytes:
     """The 20-byte address of a public key (compressed or not): the last 20 bytes of keccak256(x || y)."""
-    return keccak256(keys.reserialize(public, False)[1:])[12:]  # noqa: FBT003
+    return keccak256(keys.reserialize(public, False)[1:])[12:]
 
 
 def sign_recoverable(digest: bytes, private_key: bytes) -> tuple[bytes, int]:
