@@ -231,7 +231,7 @@ class ProviderDaemon:
             depth=config.depth_rules,
             max_safe_lag_s=config.swap.max_safe_lag_s,
             clock=clock,
-            version=_version(),
+            version=await asyncio.to_thread(_version),
             max_gas_cost_wei=bound_of_gas(config),
             poll_s=config.bob.poll_interval_ms / 1000 if config.bob is not None else preset.poll_interval_s,
             on_change=self._changed,
