@@ -223,6 +223,8 @@ async def test_the_journal_keeps_keys_nonces_and_versions_apart():
         await journal.put_new(record(nonce=1))
     with pytest.raises(StorageError, match="nonce"):
         await journal.put_new(record(key="other", number=2))
+    with pytest.raises(StorageError, match="bytes"):
+        await journal.put_new(record(key="other", nonce=1))
     with pytest.raises(StorageError, match="changed"):
         await journal.update(record(), expected_version=2)
     abandoned = await journal.update(record(state=TxState.ABANDONED), expected_version=1)

@@ -101,7 +101,8 @@ class TxJournal(Protocol):
         """Add a record with version 1.
 
         Raises:
-            StorageError: its key is taken, or another record that is not abandoned has its (chain id, sender, nonce).
+            StorageError: its key or the hash of a variant is taken, or another record that is not abandoned has its
+                (chain id, sender, nonce).
         """
         ...
 
@@ -151,6 +152,7 @@ class MemoryTxJournal:
             raise StorageError(f"there is a transaction with the key {record.key!r} already")
         if holder is not None and self._records[holder].state is not TxState.ABANDONED:
             raise StorageError(f"nonce {record.nonce} is taken by the transaction {holder!r}")
+        self._check_hashes(record.variants)
         self._store(record)
 
     async def update(self, record: TxRecord, *, expected_version: int) -> TxRecord:
@@ -158,6 +160,10 @@ class MemoryTxJournal:
         current = self._records.get(record.key)
         if current is None or current.version != expected_version:
             raise StorageError(f"the transaction {record.key!r} was changed by somebody else")
+        kept = len(current.variants)
+        if record.variants[:kept] != current.variants:
+            raise StorageError(f"the transaction {record.key!r} would lose a signed form")
+        self._check_hashes(record.variants[kept:])
         updated = replace(record, version=expected_version + 1)
         self._store(updated)
         return updated
@@ -176,6 +182,10 @@ class MemoryTxJournal:
                 return nonce
             nonce -= 1
         return None
+
+    def _check_hashes(self, added: Sequence[SignedVariant]) -> None:
+        if any(variant.hash in self._keys_by_hash for variant in added):
+            raise StorageError("there is a transaction with these bytes already")
 
     def _store(self, record: TxRecord) -> None:
         account = (record.chain_id, record.sender.raw)

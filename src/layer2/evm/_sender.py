@@ -17,6 +17,7 @@ from layer2.errors import (
     IdempotencyConflict,
     InsufficientFunds,
     Layer2Error,
+    StorageError,
     ValidationError,
 )
 from layer2.evm._delivery import Delivery, SenderSettings
@@ -348,23 +349,24 @@ class TxSender:
                 max_fee_per_gas=price.max_fee_per_gas,
                 max_priority_fee_per_gas=price.max_priority_fee_per_gas,
             )
-            signed = await self._signed_anew(tx)
-            record = self._record(signed, job.key, job.digest)
+            return await self._signed(tx, data_fee_wei, job)
+
+    async def _signed(self, tx: UnsignedTransaction, data_fee_wei: int, job: Job) -> LiveTx:
+        """Sign and journal. Where an abandoned transaction had the same bytes, at a wei more: every hash means one thing."""
+        while True:
+            signed = await sign_transaction(tx, self._signer)
             record = replace(
-                record,
+                self._record(signed, job.key, job.digest),
                 exit=job.exit,
                 not_after=job.not_after,
                 deadline=job.deadline,
                 price_bound_wei=job.call.max_fee_per_gas_wei,
             )
-            return await self._journalled(record, data_fee_wei, job)
-
-    async def _signed_anew(self, tx: UnsignedTransaction) -> SignedTransaction:
-        """Sign; where an abandoned transaction had the same bytes, at a wei more, so that every hash means one thing."""
-        while True:
-            signed = await sign_transaction(tx, self._signer)
-            if await self._journal.by_hash(signed.hash) is None:
-                return signed
+            try:
+                return await self._journalled(record, data_fee_wei, job)
+            except StorageError:
+                if await self._journal.by_hash(signed.hash) is None:
+                    raise
             tx = replace(tx, max_fee_per_gas=tx.max_fee_per_gas + 1)
 
     def _record(self, signed: SignedTransaction, key: str, digest: bytes) -> TxRecord:
@@ -495,5 +497,4 @@ def _conflict(key: str) -> IdempotencyConflict:
 
 
 def _swallow(future: asyncio.Future[TxRecord]) -> None:
-    if not future.cancelled():
-        future.exception()
+    _ = future.cancelled() or future.exception()
