@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from layer2._layers import LayerFactory
     from layer2._operations import Operations
     from layer2.bob import BobClient
-    from layer2.lightning import LightningNetwork
+    from layer2.lightning import LightningNetwork, LightningNode
     from layer2.swaps import Deal, StoredSwap
 
 __all__ = ["assemble_transfers"]
@@ -48,6 +48,41 @@ class _RefundConsent:
         return signature
 
 
+def _requests(
+    factory: LayerFactory,
+    bob: BobClient,
+    node: LightningNode | None,
+    provider: ProviderApi,
+    journal: SwapJournal,
+    chain: EvmSwapChain,
+    open_swaps: Callable[[], int],
+) -> SwapRequests:
+    signer, place = factory.signer, factory.place()
+    assert signer is not None
+    assert place.token.contract is not None
+    account = EvmAccount(
+        client=bob.rpc,
+        fees=FeeOracle(bob.rpc, FeeLimits(), factory.clock),
+        address=signer.address,
+        token=place.token.contract,
+        max_gas_cost_wei=factory.max_gas_cost_wei,
+    )
+    return SwapRequests(
+        provider=provider,
+        account=account,
+        node=node,
+        place=place,
+        preimages=PreimageSource(signer),
+        next_preimage_time=journal.next_preimage_time,
+        hash_known=journal.hash_known,
+        depth_policy=factory.config.depth_policy,
+        open_swaps=open_swaps,
+        safe_lag_s=chain.safe_lag_s,
+        max_safe_lag_s=factory.config.swap.max_safe_lag_s,
+        clock=factory.clock,
+    )
+
+
 def assemble_transfers(
     *,
     factory: LayerFactory,
@@ -65,7 +100,6 @@ def assemble_transfers(
     assert place.token.contract is not None
     journal = SwapJournal(factory.store, Role.CLIENT)
     provider = factory.provider()
-    preimages = PreimageSource(signer)
     block_time_s = float(place.timing.evm_block_s)
     chain = EvmSwapChain(
         client=bob.rpc,
@@ -79,35 +113,16 @@ def assemble_transfers(
         chain=chain,
         node=node,
         counterparty=NoCounterparty() if provider is None else _RefundConsent(provider),
-        preimages=preimages,
+        preimages=PreimageSource(signer),
         clock=factory.clock,
         poll_s=block_time_s / 2,
         on_change=on_change,
         on_alarm=on_alarm,
     )
     prover = Prover(bob=bob, journal=journal, registry=factory.registry, contract=factory.contract)
-    requests = None
-    if provider is not None:
-        requests = SwapRequests(
-            provider=provider,
-            account=EvmAccount(
-                client=bob.rpc,
-                fees=FeeOracle(bob.rpc, FeeLimits(), factory.clock),
-                address=signer.address,
-                token=place.token.contract,
-                max_gas_cost_wei=factory.max_gas_cost_wei,
-            ),
-            node=node,
-            place=place,
-            preimages=preimages,
-            next_preimage_time=journal.next_preimage_time,
-            hash_known=journal.hash_known,
-            depth_policy=factory.config.depth_policy,
-            open_swaps=lambda: engine.active,
-            safe_lag_s=chain.safe_lag_s,
-            max_safe_lag_s=factory.config.swap.max_safe_lag_s,
-            clock=factory.clock,
-        )
+    requests = (
+        None if provider is None else _requests(factory, bob, node, provider, journal, chain, lambda: engine.active)
+    )
     service = TransferService(
         config=factory.config,
         engine=engine,
