@@ -4,6 +4,7 @@ import json
 import pytest
 
 from layer2._clock import SystemClock
+from layer2._operations import Operations
 from layer2.addresses import EvmAddress, LightningAddress
 from layer2.assets import BTC, ETH, AssetForm, AssetId, AssetRegistry
 from layer2.bob import BOB_MAINNET, BOB_SEPOLIA, DEVNET, BobClient, ChainPreset
@@ -21,6 +22,7 @@ from layer2.errors import (
     Reverted,
     SignerError,
     TaskCancelled,
+    UnknownOutcome,
     ValidationError,
 )
 from layer2.evm import (
@@ -359,3 +361,34 @@ def test_what_it_declares():
     assert client.protocol_type == "bob"
     assert client.capabilities.proofs == ("evm_receipt", "evm_storage")
     assert not client.capabilities.hold_invoices
+
+
+async def test_the_default_limit_of_one_operation_ends_a_sending_that_hangs(anvil):
+    operations = Operations(default_timeout_ms=300)
+    client = make_client(anvil.url, operations=operations)
+    await client.initialize_async()
+
+    async def hang(raw):
+        await asyncio.Event().wait()
+
+    client.rpc.send_raw = hang
+    with pytest.raises(UnknownOutcome) as caught:
+        await client.transfer_asset_async(ETH, 5, FRIEND)
+    assert caught.value.tx_id is not None
+    await client.close_async()
+
+
+async def test_close_with_work_in_flight_ends_it(start_anvil):
+    anvil = await start_anvil("--no-mining")
+    client = make_client(anvil.url, settings=SenderSettings(layer="bob", max_unconfirmed_per_key=1))
+    await client.initialize_async()
+    sent = await client.transfer_asset_async(ETH, 1, FRIEND)
+    queued = asyncio.create_task(client.transfer_asset_async(ETH, 1, FRIEND))
+    waiting = asyncio.create_task(client.wait_for_transaction_async(sent))
+    while not len(client.sender._queue):
+        await asyncio.sleep(0)
+    await client._operations.close_async(grace_s=0.05)
+    await client.close_async()
+    results = await asyncio.gather(queued, waiting, return_exceptions=True)
+    assert all(isinstance(result, AsyncRuntimeError) for result in results)
+    assert not any(result.money_may_have_moved for result in results)

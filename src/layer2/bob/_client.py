@@ -91,6 +91,7 @@ class BobClient(Layer2ProtocolAsync):
             poll_interval_s=preset.poll_interval_s,
             heads_max_age_s=preset.heads_max_age_s,
             idle_poll_interval_s=min(15.0, max(preset.poll_interval_s, preset.heads_max_age_s)),
+            send_timeout_s=self._operations.default_timeout_s,
         )
         self._clock = clock
         self._sender = (
@@ -229,7 +230,15 @@ class BobClient(Layer2ProtocolAsync):
         self._check("get_transaction_status_async")
         parsed = self._tx_id(tx_id)
         status = self._reader.status if self._sender is None else self._sender.status
-        return await self._read(lambda: status(parsed.hash), timeout, cancel, f"the status of {parsed}", parsed)
+        return await self._operations.run(
+            lambda: status(parsed.hash),
+            timeout=timeout,
+            cancel=cancel,
+            what=f"the status of {parsed}",
+            name="the status of a transaction",
+            tx_id=parsed,
+            moves_money=False,
+        )
 
     async def wait_for_transaction_async(
         self,
@@ -248,6 +257,7 @@ class BobClient(Layer2ProtocolAsync):
             timeout=None if timeout is DEFAULT else timeout,
             cancel=cancel,
             what=f"waiting for {parsed}",
+            name="waiting for a transaction",
             tx_id=parsed,
             slot=False,
             moves_money=False,
