@@ -15,9 +15,21 @@ from layer2.protocol import Timeout
 from layer2.terms import DepthPolicy, SwapDirection
 
 if TYPE_CHECKING:
+    from layer2._clock import Clock
+    from layer2._stored_transfers import StoredTransfers
+    from layer2.config import Layer2Config
     from layer2.proofs import TransferProof
 
-__all__ = ["Payer", "QuotedFee", "Requirement", "Transfer", "TransferEvent", "TransferQuote", "TransferState"]
+__all__ = [
+    "Payer",
+    "QuotedFee",
+    "Requirement",
+    "Transfer",
+    "TransferEvent",
+    "TransferQuote",
+    "TransferState",
+    "read_transfers",
+]
 
 Payer: TypeAlias = Literal["self", "anyone"]
 """Who pays a Lightning invoice: our own node, or whoever is shown it."""
@@ -168,3 +180,14 @@ class Transfer:
     async def cancel_async(self) -> bool:
         """Abandon it if nothing is bound yet. True if it is abandoned, False if it goes on."""
         return await self._host.transfer_cancel(self.id)
+
+
+def read_transfers(config: Layer2Config, *, clock: Clock | None = None) -> StoredTransfers:
+    """The transfers of the configured store, to be read beside the process that drives them (an async context manager).
+
+    Entering raises ``StorageError`` if there is a store that cannot be read; one that is not there yet is empty.
+    """
+    from layer2._clock import SystemClock
+    from layer2._stored_transfers import StoredTransfers
+
+    return StoredTransfers(config.store_url, clock or SystemClock())

@@ -1,0 +1,115 @@
+"""What every command works with: where it writes, how it shows progress, and its settings."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+from layer2.cli._text import clean
+
+if TYPE_CHECKING:
+    from layer2 import Layer2Config
+
+__all__ = ["Cli", "table"]
+
+_WIDTH_OF_FILES = 200
+
+
+def table(title: str | None, *columns: str, right: tuple[str, ...] = ()) -> Table:
+    """An empty table; the columns in ``right`` are aligned to the right."""
+    made = Table(title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return made
+
+
+class Cli:
+    """One run of one command.
+
+    Results go to standard output: for people, or with ``json_output`` one JSON value (a stream of events: one a line). Progress,
+    notes and errors go to standard error.
+    """
+
+    def __init__(self, *, json_output: bool = False, debug: bool = False, config_path: Path | None = None) -> None:
+        self.json_output = json_output
+        self.debug = debug
+        self.config_path = config_path
+        self.terminated = False
+        self.out = _console(stderr=False)
+        self.err = _console(stderr=True)
+
+    @cached_property
+    def config(self) -> Layer2Config:
+        """The settings, read from the usual places.
+
+        Raises:
+            ConfigurationError: none, or wrong ones.
+        """
+        from layer2 import Layer2Config
+
+        return Layer2Config.load(self.config_path)
+
+    @property
+    def asks(self) -> bool:
+        """Whether somebody is there to answer a question."""
+        return not self.json_output and sys.stdin.isatty()
+
+    def emit(self, value: Any, *render: Callable[[], RenderableType]) -> None:
+        """A result: ``value`` for programs, what ``render`` gives for people."""
+        if self.json_output:
+            print(json.dumps(value, ensure_ascii=False), flush=True)
+            return
+        for make in render:
+            self.out.print(make())
+
+    def emit_people(self, *render: Callable[[], RenderableType]) -> None:
+        """More of a result, for people only."""
+        if not self.json_output:
+            for make in render:
+                self.out.print(make())
+
+    def say(self, text: str, *, style: str | None = None) -> None:
+        """A line for people; programs do not see it."""
+        if not self.json_output:
+            self.out.print(clean(text), style=style)
+
+    def step(self, text: str) -> None:
+        """A line of progress."""
+        if not self.json_output:
+            self.err.print(clean(text), style="dim")
+
+    def note(self, text: str) -> None:
+        """What must be seen whatever the form of the result."""
+        self.err.print(clean(text), style="yellow")
+
+    @contextmanager
+    def working(self, text: str) -> Iterator[None]:
+        """Show that something goes on, where somebody looks."""
+        if self.json_output or not self.err.is_terminal:
+            yield
+            return
+        with self.err.status(clean(text)):
+            yield
+
+    def fail(self, message: str, *, hint: str | None, code: int, details: Mapping[str, Any]) -> None:
+        """An error, for both readers."""
+        if self.json_output:
+            print(json.dumps({"error": {"message": message, "hint": hint, "exit_code": code, **details}}), flush=True)
+        self.err.print(f"error: {clean(message)}", style="bold red")
+        if hint:
+            self.err.print(f"what to do: {clean(hint)}")
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=False)
+    if not console.is_terminal:
+        console.width = _WIDTH_OF_FILES
+    return console

@@ -1,0 +1,140 @@
+"""Proofs as files, and beside each the blocks that whoever made it knew to be of the chain."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from layer2 import BTC, AssetForm, ConfigurationError, Depth, EvmAddress, Layer2Error, ProofError
+from layer2.proofs import TransferProof
+
+if TYPE_CHECKING:
+    from layer2 import Layer2Manager
+
+__all__ = ["Anchors", "ProofFiles", "block_hash", "read_anchors", "read_proof", "sidecar_of", "write_proof"]
+
+KIND: Final = "layer2.trusted_blocks"
+MAX_BYTES: Final = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProofFiles:
+    """What was written."""
+
+    proof: Path
+    trusted: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anchors:
+    """What a verifier is to believe: blocks with the depth at which they are known, and which token is BTC."""
+
+    blocks: dict[bytes, Depth]
+    tokens: tuple[AssetForm, ...] = ()
+    origin: Path | None = None
+
+
+def sidecar_of(path: Path) -> Path:
+    """Where the anchors of a proof lie by default."""
+    return path.with_name(path.name.removesuffix(".json") + ".trusted.json")
+
+
+async def write_proof(manager: Layer2Manager, proof: TransferProof, path: Path) -> ProofFiles:
+    """Check a proof against our own node, then write it, and its blocks beside it.
+
+    Raises:
+        ProofError: it does not verify. ConfigurationError: a file cannot be written.
+    """
+    report = await manager.check_cross_layer_proof_async(proof)
+    report.raise_if_failed()
+    lock = proof.terms.lock
+    trusted = {
+        "kind": KIND,
+        "version": 1,
+        "chain_id": lock.chain_id,
+        "blocks": [
+            {"hash": f"0x{block.hash.hex()}", "number": block.number, "depth": proof.depth.name.lower()}
+            for block in proof.blocks
+        ],
+        "tokens": [{"asset": BTC.name, "contract": str(lock.token), "decimals": 8}],
+    }
+    files = ProofFiles(proof=path, trusted=sidecar_of(path))
+    await asyncio.to_thread(_write, files, proof.to_json(), json.dumps(trusted, indent=2) + "\n")
+    return files
+
+
+def _write(files: ProofFiles, proof: str, trusted: str) -> None:
+    try:
+        files.proof.parent.mkdir(parents=True, exist_ok=True)
+        files.proof.write_text(proof + "\n", encoding="utf-8")
+        files.trusted.write_text(trusted, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {files.proof}: {error.strerror}", path=str(files.proof)) from error
+
+
+def read_proof(path: Path) -> TransferProof:
+    """A proof from its file.
+
+    Raises:
+        ConfigurationError: it cannot be read. ProofError: it is no transfer proof.
+    """
+    return TransferProof.from_json(_read(path))
+
+
+def read_anchors(path: Path) -> Anchors:
+    """Anchors from a file that ``write_proof`` wrote, or one of the same form.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is of another form.
+    """
+    try:
+        content: Any = _of_our_kind(json.loads(_read(path)))
+        blocks = {
+            block_hash(entry["hash"]): Depth[entry.get("depth", "included").upper()] for entry in content["blocks"]
+        }
+        tokens = tuple(_token(int(content["chain_id"]), entry) for entry in content.get("tokens", ()))
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, Layer2Error) as error:
+        raise ConfigurationError(
+            f"{path} is no file of trusted blocks",
+            path=str(path),
+            hint="name the blocks yourself with --trust-block HASH",
+        ) from error
+    return Anchors(blocks=blocks, tokens=tokens, origin=path)
+
+
+def _of_our_kind(content: Any) -> Any:
+    if content["kind"] != KIND or content["version"] != 1:
+        raise ValueError("another kind or version")
+    return content
+
+
+def _token(chain_id: int, entry: dict[str, Any]) -> AssetForm:
+    if entry["asset"] != BTC.name:
+        raise ValueError("only BTC is known")
+    contract = EvmAddress.parse(entry["contract"])
+    return AssetForm(asset=BTC, chain_id=chain_id, contract=contract, decimals=int(entry["decimals"]))
+
+
+def block_hash(text: str) -> bytes:
+    """32 bytes from hexadecimal digits, with or without ``0x``."""
+    raw = bytes.fromhex(text.removeprefix("0x"))
+    if len(raw) != 32:
+        raise ValueError("a block hash has 32 bytes")
+    return raw
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}", path=str(path)) from error
+    if len(content) > MAX_BYTES:
+        raise ProofError(f"{path} is longer than {MAX_BYTES} bytes", check="format")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ProofError(f"{path} is not text", check="format") from error

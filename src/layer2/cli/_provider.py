@@ -1,0 +1,54 @@
+"""``layer2 provider``: offer swaps to others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from layer2.cli._cli import Cli
+from layer2.cli._command import command
+
+if TYPE_CHECKING:
+    from layer2.provider import ProviderDaemon
+
+__all__ = ["app"]
+
+app = typer.Typer(name="provider", help="Offer swaps: a daemon over your node and your account.", no_args_is_help=True)
+
+
+@app.callback()
+def group() -> None:
+    """Offer swaps: a daemon over your node and your account."""
+
+
+@command(app, "serve")
+def serve(cli: Cli) -> Coroutine[Any, Any, None]:
+    """Serve swaps over HTTP until stopped (Ctrl-C, SIGTERM). Open swaps stay in the store: start again before their deadlines."""
+    from layer2.provider import ProviderDaemon
+
+    return _serve(cli, ProviderDaemon(cli.config))
+
+
+async def _serve(cli: Cli, daemon: ProviderDaemon) -> None:
+    with cli.working("starting"):
+        await daemon.start()
+    try:
+        cli.emit({"event": "ready", "url": daemon.url, "open_swaps": daemon.runtime.inventory.active})
+        cli.say(f"listening on {daemon.url} (description of the interface: {daemon.url}/docs)")
+        cli.say(f"{daemon.runtime.inventory.active} swap(s) open. Ctrl-C stops it in order.")
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+                loop.add_signal_handler(number, daemon.stop)
+        await daemon.serve()
+    finally:
+        open_swaps = daemon.runtime.inventory.active
+        await daemon.close()
+        cli.emit({"event": "stopped", "open_swaps": open_swaps})
+        if open_swaps:
+            cli.note(f"{open_swaps} swap(s) are open: start the provider again soon, before their deadlines")

@@ -1,0 +1,116 @@
+"""``layer2 transfers``: list, show, resume; and ``layer2 run``."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from layer2 import Transfer, TransferState, ValidationError
+from layer2.cli._cli import Cli
+from layer2.cli._command import command
+from layer2.cli._exit import ExitCode
+from layer2.cli._follow import finish
+from layer2.cli._session import unfinished, writer
+from layer2.cli._text import utc
+from layer2.cli._views import event_json, event_line, transfer_json, transfer_table, transfers_table
+from layer2.transfers import read_transfers
+
+__all__ = ["add_run_to", "app"]
+
+app = typer.Typer(name="transfers", help="List, show and go on with transfers.", no_args_is_help=True)
+
+
+def add_run_to(parent: typer.Typer) -> None:
+    """Add ``run``, which stands at the top."""
+    command(parent, "run")(run)
+
+
+@command(app, "list")
+async def list_transfers(
+    cli: Cli,
+    state: Annotated[str | None, typer.Option(help="Only those in this state.")] = None,
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=1000)] = 50,
+    after: Annotated[str | None, typer.Option(help="Only those older than this one.")] = None,
+) -> None:
+    """List transfers, newest first. Works beside a running service."""
+    wanted = None
+    if state is not None:
+        if state not in set(TransferState):
+            raise ValidationError(f"{state} is no state", field="state", hint=f"one of {', '.join(TransferState)}")
+        wanted = TransferState(state)
+    async with read_transfers(cli.config) as transfers:
+        found = await transfers.page(state=wanted, limit=limit, after=after)
+    if not found:
+        cli.say("no transfers")
+        cli.emit([])
+        return
+    cli.emit([transfer_json(transfer) for transfer in found], lambda: transfers_table(found))
+
+
+@command(app, "show")
+async def show(cli: Cli, transfer_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """Show one transfer and its history. Works beside a running service."""
+    async with read_transfers(cli.config) as transfers:
+        transfer = await transfers.get(transfer_id)
+        events = [event async for event in transfers.transfer_events(transfer_id)]
+    value = {**transfer_json(transfer), "events": [event_json(event) for event in events]}
+    cli.emit(value, lambda: transfer_table(transfer))
+    for event in events:
+        cli.say(f"  {utc(event.at_ms // 1000)}  {event.state.value}: {event_line(event)}")
+    if transfer.state is TransferState.AWAITING_PAYMENT and transfer.invoice is not None:
+        cli.say(f"invoice to be paid: {transfer.invoice}")
+
+
+@command(app, "resume")
+async def resume(
+    cli: Cli,
+    transfer_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only this one's outcome.")] = None,
+    until_done: Annotated[bool, typer.Option("--until-done", help="Stay until nothing is unfinished.")] = False,
+) -> ExitCode:
+    """Take up what is unfinished: all of it is looked at and driven; without --until-done, for as long as a step takes."""
+    async with writer(cli) as manager:
+        if transfer_id is not None:
+            transfer = await manager.get_transfer_async(transfer_id)
+            if until_done or transfer.state.is_final:
+                await finish(cli, transfer)
+            return await _report(cli, [await manager.get_transfer_async(transfer_id)])
+        waiting = await unfinished(manager)
+        if until_done:
+            with cli.working(f"{len(waiting)} unfinished"):
+                await manager.wait_idle_async()
+        return await _report(cli, [await manager.get_transfer_async(transfer.id) for transfer in waiting])
+
+
+async def _report(cli: Cli, transfers: list[Transfer]) -> ExitCode:
+    if not transfers:
+        cli.say("nothing is unfinished")
+        cli.emit([])
+        return ExitCode.OK
+    cli.emit([transfer_json(transfer) for transfer in transfers], lambda: transfers_table(transfers))
+    states = {transfer.state for transfer in transfers}
+    if any(not state.is_final for state in states):
+        return ExitCode.UNFINISHED
+    if TransferState.REFUNDED in states:
+        return ExitCode.REFUNDED
+    return ExitCode.REFUSED if TransferState.EXPIRED in states else ExitCode.OK
+
+
+async def run(cli: Cli) -> None:
+    """Drive what is unfinished, and whatever comes, until it is stopped."""
+    async with writer(cli) as manager:
+
+        def show_event(event: object) -> None:
+            code, message = getattr(event, "code", ""), getattr(event, "message", "")
+            cli.emit({"event": str(code), "message": str(message)})
+            cli.say(str(message))
+
+        stop = manager.on_event(show_event)
+        try:
+            count = len(await unfinished(manager))
+            cli.emit({"event": "ready", "unfinished": count})
+            cli.say(f"running; {count} unfinished. Ctrl-C stops it, and what is unfinished goes on next time.")
+            await asyncio.Event().wait()
+        finally:
+            stop()
