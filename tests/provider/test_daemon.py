@@ -62,7 +62,7 @@ class Transport:
 
 @pytest.fixture
 async def network():
-    async with EmbeddedNetwork(block_time_s=0.2, with_provider=False) as network:
+    async with EmbeddedNetwork(block_time_s=0.05, with_provider=False) as network:
         yield network
 
 

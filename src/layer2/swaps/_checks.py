@@ -53,6 +53,7 @@ def _common(signed: SignedTerms, want: Expected, direction: SwapDirection) -> No
     _require(lock.preimage_hash == want.payment_hash, "hash", "another payment hash")
     _require(want.payment_hash not in FORBIDDEN_HASHES, "hash", "a hash whose preimage the contract cannot take")
     _require(terms.timing == want.timing, "timing", "other timing constants than those of this network")
+    _require(terms.depth_policy == want.min_depth, "depth", "another depth than asked for")
     _require(abs(terms.created_at - want.now_s) <= terms.timing.clock_skew_s + 60, "clock", "their clock is not ours")
     _require(
         lock.timelock - want.now_s <= terms.timing.max_timelock_s,
@@ -101,7 +102,6 @@ def check_reverse_terms(signed: SignedTerms, want: Expected) -> Invoice:
     _common(signed, want, SwapDirection.REVERSE)
     _require(lock.claimer == want.own_account, "claimer", "the claim would go to somebody else")
     _require(lock.amount == want.token_amount, "amount", f"the lock holds {lock.amount} instead of {want.token_amount}")
-    _require(policy == want.min_depth, "depth", "another depth than asked for")
     invoice = decode_invoice(terms.invoice)
     _require(invoice.network == want.lightning_network, "network", f"the invoice is for {invoice.network}")
     _require(invoice.payment_hash == want.payment_hash, "hash", "the invoice has another payment hash")
@@ -110,6 +110,12 @@ def check_reverse_terms(signed: SignedTerms, want: Expected) -> Invoice:
     )
     fee_msat = terms.invoice_amount_msat - want.invoice_msat
     _require(fee_msat >= 0, "amount", "the invoice is below what arrives")
+    # The invoice's amount and the lock's stand for the same, so their fees must too.
+    _require(
+        terms.provider_fee * want.invoice_msat == fee_msat * want.token_amount,
+        "fee",
+        "the fee in the terms is not the fee in the invoice",
+    )
     _require(
         terms.provider_fee <= want.max_fee, "fee", f"the fee {terms.provider_fee} is above the bound {want.max_fee}"
     )
