@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
@@ -16,6 +16,8 @@ from layer2._clock import Clock, SystemClock
 from layer2.addresses import EvmAddress
 from layer2.assets import BTC, AssetForm
 from layer2.config import BobConfig, Layer2Config, LightningConfig, Secret, SignerConfig, StoreConfig, SwapConfig
+from layer2.devnet._embedded import DEVNET_OFFER
+from layer2.devnet._processes import LOOPBACK
 from layer2.devnet._provider_host import ProviderHost
 from layer2.evm import (
     HTLC_ADDRESS,
@@ -44,6 +46,9 @@ ETHER: Final = 10**18
 TOKENS: Final = 100_000_000_000
 """What an account is given at first, in the token's base unit."""
 MINT_GAS: Final = 150_000
+POLL_MS: Final = 250
+REQUESTS_PER_MINUTE: Final = 1_000_000
+"""All clients of a devnet come from one address."""
 
 
 class _Nodes(Protocol):
@@ -202,9 +207,9 @@ class RealNetwork:
         key = await asyncio.to_thread(account.key_file.read_bytes)
         return Layer2Config(
             network="devnet",
-            bob=BobConfig(rpc_url=self.nodes.evm_url, chain="devnet"),
+            bob=BobConfig(rpc_url=self.nodes.evm_url, chain="devnet", poll_interval_ms=POLL_MS),
             lightning=section,
-            swap=SwapConfig(provider_url=self.provider.url),
+            swap=SwapConfig(provider_url=None if self._provider is None else self._provider.url),
             signer=SignerConfig(private_key=Secret(key, origin=("file", str(account.key_file)))),
             store=StoreConfig(url=store or f"sqlite:///{account.key_file.with_suffix('.sqlite3')}"),
         )
@@ -223,15 +228,9 @@ class RealNetwork:
         self._client = await self.new_account()
         lender = await self.new_account()
         self._progress("starting the provider")
-        self._provider = ProviderHost(
-            evm_url=self.nodes.evm_url,
-            chain_id=self.nodes.evm_chain_id,
-            token=self.token,
-            node=await self.connect("provider"),
-            signer=lender.signer,
-            store_url=f"sqlite:///{self._directory / 'provider.sqlite3'}",
-            clock=self._clock,
-        )
+        settings = await self.client_config(account=lender, lightning="provider")
+        offer = replace(DEVNET_OFFER, listen_host=LOOPBACK, listen_port=0, requests_per_minute=REQUESTS_PER_MINUTE)
+        self._provider = ProviderHost(settings.with_changes(provider=offer), clock=self._clock)
         self._stack.push_async_callback(self._provider.stop)
         await self._provider.start()
 
