@@ -1,0 +1,164 @@
+"""Runs in a child process that is killed at the N-th point at which something becomes durable or leaves the process.
+
+The points are not listed anywhere: they are whatever passes through the store's commits and through the methods that reach a node
+or the provider, counted as they happen. A new effect that uses them is tested without anyone remembering.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+PRELOAD = [
+    "crash_child",
+    "layer2._assembly",
+    "layer2._layers",
+    "layer2.manager",
+    "layer2.provider._daemon",
+    "layer2.lightning._lnd",
+    "layer2.storage._journal",
+    "layer2.swaps._wire",
+    "uvicorn",
+]
+
+EVM_EFFECTS = ("send_raw",)
+LND_EFFECTS = ("pay", "create_invoice", "create_hold_invoice", "settle_invoice", "cancel_invoice")
+PROVIDER_EFFECTS = ("create_submarine", "create_reverse", "refund_signature")
+
+
+class Points:
+    """Counts points, tells the parent their names, and dies at the chosen one."""
+
+    def __init__(self, report: Connection, kill_at: int | None, *, armed: bool) -> None:
+        self._report = report
+        self._kill_at = kill_at
+        self._count = 0
+        self.armed = armed
+
+    def reach(self, name: str) -> None:
+        if not self.armed:
+            return
+        self._count += 1
+        self._report.send(("point", name))
+        if self._count == self._kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def around(self, owner: type, method: str) -> None:
+        """Make the moments just before, in the middle of and just after a method into points."""
+        original = getattr(owner, method)
+
+        async def wrapped(*args: Any, **kwargs: Any) -> Any:
+            self.reach(f"{method}: before")
+            running = asyncio.ensure_future(original(*args, **kwargs))
+            if method in ("pay", "send_raw"):
+                await asyncio.sleep(0.02)
+                self.reach(f"{method}: under way")
+            result = await running
+            self.reach(f"{method}: after")
+            return result
+
+        setattr(owner, method, wrapped)
+
+    def around_commits(self) -> None:
+        from layer2.storage._session import Session
+
+        original = Session.run
+
+        def run(session: Session, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            wrote: list[bool] = []
+
+            def watched(conn: Any, *inner: Any, **named: Any) -> Any:
+                driver = conn.connection.driver_connection
+                before = driver.total_changes
+                result = function(conn, *inner, **named)
+                wrote.append(driver.total_changes != before)
+                if wrote[-1]:
+                    self.reach("commit: before")
+                return result
+
+            result = original(session, watched, *args, **kwargs)
+            if wrote and wrote[-1]:
+                self.reach("commit: after")
+            return result
+
+        Session.run = run  # type: ignore[method-assign]
+
+    def install(self) -> None:
+        from layer2.evm import EvmClient
+        from layer2.lightning import LndNode
+        from layer2.swaps import HttpProvider
+
+        self.around_commits()
+        for owner, methods in ((EvmClient, EVM_EFFECTS), (LndNode, LND_EFFECTS), (HttpProvider, PROVIDER_EFFECTS)):
+            for method in methods:
+                self.around(owner, method)
+
+
+@dataclass(frozen=True)
+class ClientJob:
+    """One transfer, asked for again and again under one key until it is decided."""
+
+    config_path: str
+    source: str
+    destination: str
+    amount: int
+    recipient: str | None
+    key: str
+    kill_at: int | None
+
+
+def run_client(job: ClientJob, report: Connection) -> None:
+    """Begin the transfer or go on with it; report how it ended."""
+    points = Points(report, job.kill_at, armed=False)
+    points.install()
+    asyncio.run(_client(job, report, points))
+
+
+async def _client(job: ClientJob, report: Connection, points: Points) -> None:
+    from layer2 import BTC, Layer2Config, Layer2Manager, SwapExpired, SwapRefunded
+
+    config = Layer2Config.load(job.config_path)
+    async with Layer2Manager(config) as manager:
+        await manager.initialize_all_async()
+        points.armed = True
+        try:
+            proof = await manager.cross_layer_transfer_async(
+                BTC, job.amount, job.source, job.destination, recipient=job.recipient, idempotency_key=job.key
+            )
+        except (SwapRefunded, SwapExpired) as error:
+            report.send(("ended", type(error).__name__, None))
+        else:
+            assert await manager.verify_cross_layer_proof_async(proof)
+            report.send(("ended", "settled", proof.to_json()))
+        points.armed = False
+
+
+def run_provider(config_path: str, kill_at: int | None, report: Connection) -> None:
+    """Serve until killed. Points count from the first request for a swap on."""
+    from layer2.provider import ProviderService
+
+    points = Points(report, kill_at, armed=False)
+    points.install()
+    for method in ("create_submarine", "create_reverse"):
+        original = getattr(ProviderService, method)
+
+        async def armed(*args: Any, _original: Any = original, **kwargs: Any) -> Any:
+            points.armed = True
+            return await _original(*args, **kwargs)
+
+        setattr(ProviderService, method, armed)
+    asyncio.run(_serve(config_path, report))
+
+
+async def _serve(config_path: str, report: Connection) -> None:
+    from layer2 import Layer2Config
+    from layer2.provider import ProviderDaemon
+
+    async with ProviderDaemon(Layer2Config.load(config_path)) as daemon:
+        report.send(("ready", daemon.url))
+        await asyncio.Event().wait()
