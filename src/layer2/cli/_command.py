@@ -44,10 +44,13 @@ _SHARED: Final[dict[str, tuple[Any, Any]]] = {
 }
 
 
-def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., None]]:
-    """Add a function to ``app``. It takes a ``Cli`` first, and may be a coroutine function.
+def command(
+    app: typer.Typer, name: str, *, settings: bool = True
+) -> Callable[[Callable[..., Any]], Callable[..., None]]:
+    """Add a function to ``app``. It takes a ``Cli`` first, and may give a coroutine, which is run.
 
-    A returned ``ExitCode`` is the command's; errors of layer2 have theirs.
+    A returned ``ExitCode`` is the command's; errors of layer2 have theirs. ``settings``: it needs them, so they are read before an
+    event loop runs.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., None]:
@@ -61,7 +64,7 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
 
         def run(**arguments: Any) -> None:
             options = {key: arguments.pop(key) for key in _SHARED}
-            code = _run(Cli(**options), function, arguments)
+            code = _run(Cli(**options), function, arguments, settings=settings)
             if code is not ExitCode.OK:
                 raise typer.Exit(code)
 
@@ -75,11 +78,13 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
     return decorate
 
 
-def _run(cli: Cli, function: Callable[..., Any], arguments: dict[str, Any]) -> ExitCode:
+def _run(cli: Cli, function: Callable[..., Any], arguments: dict[str, Any], *, settings: bool) -> ExitCode:
     if cli.debug:
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
         logging.getLogger("layer2").setLevel(logging.DEBUG)
     try:
+        if settings:
+            _ = cli.config
         result = function(cli, **arguments)
         if inspect.iscoroutine(result):
             result = asyncio.run(_until_terminated(cli, result))

@@ -36,7 +36,7 @@ BOB, LIGHTNING = Layer2ProtocolType.BOB, Layer2ProtocolType.LIGHTNING
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "demo")(demo)
+    command(app, "demo", settings=False)(demo)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

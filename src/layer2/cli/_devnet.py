@@ -28,7 +28,7 @@ def group() -> None:
     """A local network of real nodes."""
 
 
-@command(app, "up")
+@command(app, "up", settings=False)
 def up(
     cli: Cli,
     directory: Annotated[Path | None, typer.Option(help="Where keys, stores and the settings file go.")] = None,

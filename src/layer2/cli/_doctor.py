@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -38,7 +39,7 @@ _MAX_SKEW_S: Final = 300
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "doctor")(doctor)
+    command(app, "doctor", settings=False)(doctor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,7 @@ async def doctor(cli: Cli) -> ExitCode:
 
 async def _examine(cli: Cli) -> AsyncIterator[Finding]:
     try:
-        config = cli.config
+        config = await asyncio.to_thread(lambda: cli.config)
     except Layer2Error as error:
         yield _fault("settings", error)
         return

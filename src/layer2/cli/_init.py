@@ -17,7 +17,7 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "init")(init)
+    command(app, "init", settings=False)(init)
 
 
 def init(

@@ -31,7 +31,7 @@ def _lightning_only(config: Layer2Config) -> Layer2Config:
     return config if config.is_embedded else config.with_changes(bob=None, signer=None)
 
 
-@command(app, "decode")
+@command(app, "decode", settings=False)
 def decode(cli: Cli, text: Annotated[str, typer.Argument(metavar="INVOICE")]) -> None:
     """Check an invoice's checksum and signature and show what it says. Asks nobody."""
     invoice = decode_invoice(text)

@@ -29,7 +29,7 @@ app = typer.Typer(name="proof", help="Verify and show proofs of transfers, with 
 _STYLES = {CheckResult.PASSED: "green", CheckResult.FAILED: "bold red", CheckResult.UNCHECKED: "yellow"}
 
 
-@command(app, "verify")
+@command(app, "verify", settings=False)
 def verify(
     cli: Cli,
     file: Annotated[Path, typer.Argument(help="The proof.")],
@@ -136,7 +136,7 @@ def _checks(report: Report) -> Table:
     return shown
 
 
-@command(app, "show")
+@command(app, "show", settings=False)
 def show(cli: Cli, file: Annotated[Path, typer.Argument(help="The proof.")]) -> None:
     """Show what a proof says, without believing it."""
     proof = read_proof(file)

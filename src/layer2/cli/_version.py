@@ -17,7 +17,7 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "version")(show)
+    command(app, "version", settings=False)(show)
 
 
 def show(cli: Cli) -> None:
