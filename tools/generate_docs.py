@@ -40,6 +40,7 @@ TYPES = {
     "Mapping[str, int]": "table of whole numbers",
     "tuple[DepthRule, ...]": "list of `swap.depth`",
 }
+_EVERYWHERE = ("help", "json_output", "config_path", "debug")
 TWINS = ("Layer2ManagerSync", "TransferSync", "Layer2ProtocolSync", "BobClientSync", "LightningNetworkSync")
 
 
@@ -286,17 +287,14 @@ def command_line() -> str:
         context = click.Context(command, info_name=path)
         rows = []
         for parameter in command.get_params(context):
-            record = parameter.get_help_record(context)
-            if getattr(parameter, "hidden", False) or parameter.name == "help":
+            if getattr(parameter, "hidden", False) or parameter.name in _EVERYWHERE:
                 continue
-            if record is None:
-                rows.append(
-                    (f"`{parameter.human_readable_name.upper()}`", markdown(getattr(parameter, "help", None) or ""))
-                )
-            else:
-                rows.append((f"`{record[0]}`", markdown(record[1])))
+            record = parameter.get_help_record(context) or ("", getattr(parameter, "help", None) or "")
+            argument = parameter.param_type_name == "argument"
+            shown = parameter.human_readable_name.upper() if argument else record[0].replace(" range>", ">")
+            rows.append((f"`{shown}`", markdown(record[1])))
         if rows:
-            yield table(("option", "meaning"), rows)
+            yield table(("argument or option", "meaning"), rows)
         for name, child in sorted(getattr(command, "commands", {}).items()):
             if not child.hidden:
                 yield from walk(child, f"{path} {name}")
