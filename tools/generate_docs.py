@@ -277,21 +277,20 @@ def json_type(schema: dict[str, Any]) -> str:
 
 def command_line() -> str:
     """Every command with its options."""
-    import click
     import typer.main
 
     from layer2.cli._app import app
 
     def walk(command: Any, path: str) -> Iterator[str]:
         yield f"### `{path}`\n\n{paragraphs(command.help or '')}\n"
-        context = click.Context(command, info_name=path)
+        context = command.context_class(command, info_name=path)
         rows = []
         for parameter in command.get_params(context):
             if getattr(parameter, "hidden", False) or parameter.name in _EVERYWHERE:
                 continue
             record = parameter.get_help_record(context) or ("", getattr(parameter, "help", None) or "")
             argument = parameter.param_type_name == "argument"
-            shown = parameter.human_readable_name.upper() if argument else record[0].replace(" range>", ">")
+            shown = record[0].split()[0].upper() if argument else record[0].replace(" range>", ">")
             rows.append((f"`{shown}`", markdown(record[1])))
         if rows:
             yield table(("argument or option", "meaning"), rows)
