@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self, overload
 
 from layer2._clock import Clock, SystemClock
 from layer2._health import Health, HealthState, ProtocolHealth
+from layer2._metrics import Levels, Metrics
 from layer2._observe import Event, EventDispatcher
 from layer2._operations import Operations
 from layer2.errors import AsyncRuntimeError, ConfigurationError, InitializationError, Layer2Error, ValidationError
@@ -18,6 +19,8 @@ from layer2.protocol import DEFAULT, Layer2ProtocolAsync, Layer2ProtocolType, Si
 from layer2.transfers import Payer, Transfer, TransferQuote, TransferState
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from layer2._layers import LayerFactory
     from layer2._proving import Prover
     from layer2._transfers import TransferService
@@ -46,6 +49,8 @@ class Layer2Manager:
         signer: signs for the account on BOB, instead of the configured one.
         protocols: layers by name that replace or add to the configured ones; the caller closes them.
         clock: the time.
+        metrics_registry: a ``prometheus_client`` registry to count in; None: nothing is counted, and the global one is never
+            touched.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class Layer2Manager:
         signer: Signer | None = None,
         protocols: Mapping[Layer2ProtocolType | str, Layer2ProtocolAsync] | None = None,
         clock: Clock | None = None,
+        metrics_registry: CollectorRegistry | None = None,
     ) -> None:
         if config is None and protocols is None:
             from layer2.config import Layer2Config
@@ -66,9 +72,11 @@ class Layer2Manager:
         self._given = {str(name): protocol for name, protocol in (protocols or {}).items()}
         self._protocols: dict[str, Layer2ProtocolAsync] = {}
         self._failures: dict[str, Layer2Error] = {}
+        self._metrics = Metrics(metrics_registry, clock=self._clock)
         self._operations = Operations(
             max_concurrency=64 if config is None else config.max_concurrency,
             default_timeout_ms=30_000 if config is None else config.default_timeout_ms,
+            metrics=self._metrics,
         )
         self._events = EventDispatcher(self._clock)
         self._stack = AsyncExitStack()
@@ -79,6 +87,7 @@ class Layer2Manager:
         self._prover: Prover | None = None
         self._transfers: TransferService | None = None
         self._attention: set[str] = set()
+        self._shown: dict[str, TransferState] = {}
         self._starting = asyncio.Lock()
         self._closed = False
         self._opened_ms = self._clock.now_ms()
@@ -110,6 +119,7 @@ class Layer2Manager:
         if self._closed:
             raise AsyncRuntimeError("the manager is closed", hint="make a new one")
         self._operations.open()
+        self._metrics.watch(self._levels)
         if self._store is not None or self._config is None:
             return
         from layer2._preload import preload_async
@@ -205,13 +215,22 @@ class Layer2Manager:
             on_alarm=self._swap_alarm,
         )
         self._engine, self._prover, self._transfers, self._provider = parts
-        await self._engine.start()
+        if self._provider is not None:
+            self._stack.push_async_callback(self._provider.close)
         self._stack.push_async_callback(self._engine.close)
+        await self._engine.start()
 
     def _swap_changed(self, swap: StoredSwap) -> None:
-        from layer2._transfer_view import event_of
+        from layer2._transfer_view import event_of, is_decided
 
         event = event_of(swap)
+        if self._enters(swap, event.state):
+            decided_ms = swap.updated_at_ms - swap.created_at_ms if is_decided(swap.state) else None
+            self._metrics.transfer(
+                swap.deal.direction.value,
+                event.state.value,
+                decided_after_s=None if decided_ms is None else decided_ms / 1000,
+            )
         self._events.emit(
             logger,
             logging.INFO,
@@ -223,8 +242,21 @@ class Layer2Manager:
         if swap.state.final:
             self._attention.discard(swap.deal.id)
 
+    def _enters(self, swap: StoredSwap, state: TransferState) -> bool:
+        """Whether the transfer was in another state before, as its user sees states."""
+        before = self._shown.get(swap.deal.id)
+        if swap.state.final:
+            self._shown.pop(swap.deal.id, None)
+        else:
+            self._shown[swap.deal.id] = state
+        if before is None and swap.state.final and state in (TransferState.SETTLED, TransferState.REFUNDED):
+            # An earlier process saw how it ended; this one only saw it become final.
+            return False
+        return before is not state
+
     def _swap_alarm(self, deal: Deal, code: str, reason: str) -> None:
         self._attention.add(deal.id)
+        self._metrics.alarm(code)
         self._events.emit(logger, logging.ERROR, code, f"transfer {deal.id}: {reason}", transfer_id=deal.id)
 
     @overload
@@ -406,6 +438,14 @@ class Layer2Manager:
         """Call ``callback`` with each event from now on; gives a function that ends it."""
         return self._events.subscribe(callback)
 
+    def _levels(self) -> Levels:
+        return Levels(
+            unfinished_transfers=0 if self._engine is None else self._engine.active,
+            needs_attention=len(self._attention),
+            running=self._operations.running,
+            queued=self._operations.queued,
+        )
+
     def health(self) -> Health:
         """The state of the manager and of each layer, from memory: it asks nobody."""
         protocols = {
@@ -437,9 +477,8 @@ class Layer2Manager:
         if self._closed:
             return
         self._closed = True
+        self._metrics.close()
         await self._operations.close_async()
-        if self._provider is not None:
-            self._stack.push_async_callback(self._provider.close)
         await self._stack.aclose()
 
     async def transfers_async(self) -> AsyncIterator[Transfer]:

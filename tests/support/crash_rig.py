@@ -105,7 +105,7 @@ class Child:
 
     async def finished(self) -> Run:
         """Wait for its end."""
-        await self._reader
+        await asyncio.shield(self._reader)
         return self.run
 
     @property
@@ -117,7 +117,7 @@ class Child:
         """End it."""
         if self.process.is_alive():
             self.process.kill()
-        await self._reader
+        await asyncio.shield(self._reader)
 
 
 async def client_to_the_end(job: ClientJob) -> tuple[Run, Run]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from layer2.errors import (
+    AsyncRuntimeError,
     ConfigurationError,
     NodeConnectionError,
     NodeNotReady,
@@ -74,6 +75,7 @@ class HttpProvider:
         self._tls = tls
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     async def info(self) -> Info:
         """Who it is, what it costs."""
@@ -111,6 +113,7 @@ class HttpProvider:
 
     async def close(self) -> None:
         """Free connections."""
+        self._closed = True
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -118,6 +121,8 @@ class HttpProvider:
     async def _call(self, method: str, path: str, body: BaseModel | None, reply: type[_M]) -> _M:
         import aiohttp
 
+        if self._closed:
+            raise AsyncRuntimeError("the connection to the provider is closed")
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=5))
         headers = {"Content-Type": "application/json"} if body is not None else {}
