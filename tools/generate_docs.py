@@ -230,20 +230,35 @@ def http_api() -> str:
             ]
             parts.append(table(("status", "body", "meaning"), rows))
     parts.append("## Shapes\n")
+    meanings = documented_fields()
     for name, shape in sorted(schema["components"]["schemas"].items()):
+        about = f"### {name}\n\n{markdown(shape.get('description', ''))}\n\n"
         if "properties" in shape:
             needed = set(shape.get("required", ()))
+            known = meanings.get(name, {})
             rows = [
-                (f"`{key}`", json_type(value), "yes" if key in needed else "", markdown(value.get("description", "")))
+                (f"`{key}`", json_type(value), "yes" if key in needed else "", known.get(snake_case(key), ""))
                 for key, value in shape["properties"].items()
             ]
-            parts.append(
-                f"### {name}\n\n{markdown(shape.get('description', ''))}\n\n{table(('field', 'type', 'always', 'meaning'), rows)}"
-            )
+            parts.append(about + table(("field", "type", "always", "meaning"), rows))
         else:
             values = ", ".join(f"`{value}`" for value in shape.get("enum", ()))
-            parts.append(f"### {name}\n\n{markdown(shape.get('description', ''))}\n\n{values or json_type(shape)}\n")
+            parts.append(f"{about}{values or json_type(shape)}\n")
     return "\n".join(parts)
+
+
+def documented_fields() -> dict[str, dict[str, str]]:
+    """Class -> field -> meaning, of everything that crosses the provider's interface."""
+    found = {}
+    for name in ("terms", "transactions", "swaps/_wire"):
+        tree = ast.parse((ROOT / "src" / "layer2" / f"{name}.py").read_text())
+        found.update({node.name: attribute_docs(node.body) for node in tree.body if isinstance(node, ast.ClassDef)})
+    return found
+
+
+def snake_case(name: str) -> str:
+    """``amountMsat`` as ``amount_msat``."""
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: f"_{match[1].lower()}", name)
 
 
 def reference(content: dict[str, Any]) -> str:
