@@ -233,7 +233,6 @@ class ProviderService:
         self._check_limits(amount_sat)
         fee_sat = self._settings.fee(amount_sat)
         timing, policy = self._place.timing, request.depth_policy
-        now = self._now_s()
         node = await self._node.info()
         async with self._offering:
             balance = await self._check_room(SwapDirection.REVERSE, amount_sat, policy)
@@ -249,6 +248,8 @@ class ProviderService:
                 cltv_delta=reverse_final_cltv(timing, policy),
             )
             invoice = decode_invoice(record.text)
+            # Counted from here, however long the request has waited: the deadlines must cover the invoice's whole life.
+            now = self._now_s()
             timelock = reverse_timelock(timing, policy, now)
             lock = self._lock(payment_hash, amount_sat, request.claim_address, self._signer.address, timelock)
             assert invoice.amount_msat is not None
