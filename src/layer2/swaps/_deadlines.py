@@ -42,6 +42,10 @@ __all__ = [
 QUANTILE = 1e-6
 """Chance that a number of blocks takes longer than ``slow`` or less time than ``fast``."""
 
+_NEGLIGIBLE = 1e-18
+"""Part of a sum below which the rest of its falling terms is left out."""
+_HALVINGS = 48
+
 DEFAULT_FINAL_CLTV = 80
 """What lnd's invoices ask for."""
 
@@ -60,32 +64,63 @@ def depth_wait_s(timing: ChainTiming, policy: DepthPolicy) -> int:
             return policy.confirmations * timing.evm_block_s
 
 
+def _poisson(count: int, expected: float) -> float:
+    return math.exp(count * math.log(expected) - expected - math.lgamma(count + 1))
+
+
 def _chance_fewer(blocks: int, expected: float) -> float:
-    """Probability of fewer than ``blocks`` events where ``expected`` are expected (Poisson)."""
-    log_expected = math.log(expected)
-    logs = [k * log_expected - expected - math.lgamma(k + 1) for k in range(blocks)]
-    top = max(logs)
-    return math.exp(top) * math.fsum(math.exp(x - top) for x in logs)
+    """Probability of fewer than ``blocks`` events where ``expected`` > ``blocks`` are: a sum of falling terms."""
+    term = total = _poisson(blocks - 1, expected)
+    for count in range(blocks - 1, 0, -1):
+        term *= count / expected
+        total += term
+        if term < total * _NEGLIGIBLE:
+            break
+    return total
+
+
+def _chance_not_fewer(blocks: int, expected: float) -> float:
+    """Probability of ``blocks`` events or more where ``expected`` < ``blocks`` are: a sum of falling terms."""
+    count = blocks
+    term = total = _poisson(count, expected)
+    while term > total * _NEGLIGIBLE:
+        count += 1
+        term *= expected / count
+        total += term
+    return total
 
 
 @cache
-def _poisson_blocks(blocks: int, chance_fewer: float) -> float:
-    """In how many mean block times are fewer than ``blocks`` found with just that chance."""
-    low, high = 1e-9, blocks + 40.0 + 20.0 * math.sqrt(blocks)
-    for _ in range(48):
+def _slow_blocks(blocks: int) -> float:
+    """In how many mean block times are fewer than ``blocks`` found with a chance of ``QUANTILE`` at most."""
+    low, high = float(blocks), blocks + 40.0 + 20.0 * math.sqrt(blocks)
+    for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if _chance_fewer(blocks, middle) > chance_fewer:
+        if _chance_fewer(blocks, middle) > QUANTILE:
             low = middle
         else:
             high = middle
     return high
 
 
+@cache
+def _fast_blocks(blocks: int) -> float:
+    """In how many mean block times are ``blocks`` found with a chance of ``QUANTILE`` at most."""
+    low, high = 0.0, float(blocks)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if _chance_not_fewer(blocks, middle) > QUANTILE:
+            high = middle
+        else:
+            low = middle
+    return low
+
+
 def slow_s(timing: ChainTiming, blocks: int) -> int:
     """Within this time ``blocks`` Bitcoin blocks are found, but for a chance of ``QUANTILE``; rounded up."""
     if blocks <= 0:
         return 0
-    times = _poisson_blocks(blocks, QUANTILE) if timing.bitcoin_poisson else float(blocks)
+    times = _slow_blocks(blocks) if timing.bitcoin_poisson else float(blocks)
     return math.ceil(times * timing.bitcoin_block_ms * (100 + timing.bitcoin_rate_margin_percent) / 100_000)
 
 
@@ -93,7 +128,7 @@ def fast_s(timing: ChainTiming, blocks: int) -> int:
     """``blocks`` Bitcoin blocks take at least this long, but for a chance of ``QUANTILE``; rounded down."""
     if blocks <= 0:
         return 0
-    times = _poisson_blocks(blocks, 1 - QUANTILE) if timing.bitcoin_poisson else float(blocks)
+    times = _fast_blocks(blocks) if timing.bitcoin_poisson else float(blocks)
     return math.floor(times * timing.bitcoin_block_ms * 100 / (1000 * (100 + timing.bitcoin_rate_margin_percent)))
 
 
