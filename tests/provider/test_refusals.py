@@ -5,7 +5,7 @@ import pytest
 from layer2 import EvmAddress
 from layer2.config import DepthRule
 from layer2.errors import AmountError, InsufficientFunds, NotFound, SwapRefused
-from layer2.lightning import PaymentState, decode_invoice
+from layer2.lightning import PaymentState, decode_invoice, encode_invoice
 from layer2.swaps import FORBIDDEN_HASHES, Failed, Locking, LockStatus, Offered, Paying
 from layer2.terms import DepthPolicy
 from layer2.transactions import Depth
@@ -360,3 +360,20 @@ async def test_offers_asked_for_at_once_never_exceed_the_inventory(make_world):
 async def test_an_unlocked_offer_stays_offered(world):
     response = await world.submarine()
     assert isinstance((await world.engine.load(response.id)).state, Offered)
+
+
+@pytest.mark.parametrize("bit", [30, 31], ids=["required", "offered"])
+async def test_an_amp_invoice_is_refused(world, clock, bit):
+    """A node that pays one learns a preimage that unlocks nothing: the client would have the payment and its lock back."""
+    unsigned = encode_invoice(
+        network="regtest",
+        timestamp=clock.now_ms() // 1000,
+        payment_hash=b"\x0c" * 32,
+        payment_secret=bytes(32),
+        amount_msat=50_000_000,
+        description="",
+        expiry_s=600,
+        features={8, 14, bit},
+    )
+    await refused(world.submarine(invoice=unsigned.sign(b"\x0b" * 32).text), "features")
+    assert nothing_left(world)

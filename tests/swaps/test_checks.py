@@ -7,7 +7,7 @@ import pytest
 
 from layer2 import EvmAddress
 from layer2.errors import InvoiceError, SwapRefused
-from layer2.lightning import MemoryLightning
+from layer2.lightning import MemoryLightning, encode_invoice
 from layer2.signers import LocalSigner
 from layer2.swaps import (
     DEVNET_TIMING,
@@ -330,3 +330,22 @@ async def test_a_change_after_the_signature_is_refused(setting, direction):
         with pytest.raises(SwapRefused) as caught:
             check(wrong, expected)
         assert caught.value.rule == "signature"
+
+
+@pytest.mark.parametrize("bit", [30, 31], ids=["required", "offered"])
+async def test_an_amp_invoice_is_refused(setting, bit):
+    """The payee of an AMP payment needs no preimage of ours to take it."""
+    terms, expected = await setting.offer(SwapDirection.REVERSE)
+    unsigned = encode_invoice(
+        network="regtest",
+        timestamp=setting.now,
+        payment_hash=terms.lock.preimage_hash,
+        payment_secret=bytes(32),
+        amount_msat=terms.invoice_amount_msat,
+        description="",
+        expiry_s=TIMING.invoice_expiry_s,
+        min_final_cltv_delta=80,
+        features={8, 14, bit},
+    )
+    terms = replace(terms, invoice=unsigned.sign(b"\x0b" * 32).text)
+    assert await refusal(setting, check_reverse_terms, terms, expected) == "features"

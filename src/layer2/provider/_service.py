@@ -19,7 +19,7 @@ from layer2.addresses import EvmAddress
 from layer2.assets import AssetForm, convert_amount
 from layer2.config import DepthRule, ProviderConfig
 from layer2.errors import InvoiceError, NotFound, SwapRefused
-from layer2.lightning import Invoice, LightningNode, NodeInfo, PaymentState, decode_invoice
+from layer2.lightning import Feature, Invoice, LightningNode, NodeInfo, PaymentState, decode_invoice
 from layer2.protocol import Signer
 from layer2.provider._inventory import Inventory
 from layer2.provider._status import status_of
@@ -319,6 +319,9 @@ class ProviderService:
             raise _refuse("amount", "the invoice has no amount")
         if invoice.expires_at <= now:
             raise _refuse("expiry", "the invoice has expired")
+        if invoice.has_feature(Feature.AMP):
+            # A node that pays it does so with hashes of its own making: the preimage of this one would never be learnt.
+            raise _refuse("features", "an AMP invoice has no preimage to swap for")
         if invoice.payee == node.node_id:
             raise _refuse("payee", "the invoice is of this provider's own node")
         amount_sat = -(-invoice.amount_msat // MSAT)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from layer2.addresses import EvmAddress
 from layer2.errors import SwapRefused, ValidationError
-from layer2.lightning import Invoice, decode_invoice
+from layer2.lightning import Feature, Invoice, decode_invoice
 from layer2.swaps._deadlines import claim_room_s, depth_wait_s, reverse_final_cltv
 from layer2.swaps._preimage import FORBIDDEN_HASHES
 from layer2.terms import ChainTiming, DepthPolicy, SignedTerms, SwapDirection
@@ -108,6 +108,8 @@ def check_reverse_terms(signed: SignedTerms, want: Expected) -> Invoice:
     _require(
         invoice.amount_msat == terms.invoice_amount_msat, "amount", "the invoice has another amount than the terms"
     )
+    # A node pays such an invoice with preimages of its own making: the payee would have the money without ours.
+    _require(not invoice.has_feature(Feature.AMP), "features", "an AMP invoice is not paid against the preimage")
     fee_msat = terms.invoice_amount_msat - want.invoice_msat
     _require(fee_msat >= 0, "amount", "the invoice is below what arrives")
     # The invoice's amount and the lock's stand for the same, so their fees must too.
