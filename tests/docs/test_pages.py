@@ -13,7 +13,16 @@ from pathlib import Path
 import pytest
 
 from layer2 import Layer2Config, errors
-from layer2.swaps import State
+from layer2.swaps import (
+    BOB_TIMING,
+    DEVNET_TIMING,
+    State,
+    reverse_final_cltv,
+    reverse_timelock,
+    submarine_timelock,
+)
+from layer2.terms import DepthPolicy
+from layer2.transactions import Depth
 from layer2.transfers import TransferState
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,6 +31,8 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 STATES = {state.__name__ for state in State.__args__}
+FINAL_CLTV = 80
+"""What lnd's invoices ask for."""
 CODE = re.compile(r"[a-z]+\.[a-z_]+")
 
 
@@ -125,6 +136,34 @@ def emitted_codes() -> set[str]:
                 values += [v for k, v in pairs if isinstance(k, ast.Constant) and k.value == "event_code"]
             found |= {v.value for v in values if isinstance(v, ast.Constant) and isinstance(v.value, str)}
     return {code for code in found if CODE.fullmatch(code)}
+
+
+def test_every_metric_is_listed():
+    text = (ROOT / "docs" / "events.md").read_text()
+    source = (SOURCE / "_metrics.py").read_text()
+    names = set(re.findall(r'(?:Counter|Gauge|Histogram)\(\s*"(\w+)"', source))
+    assert len(names) >= 5
+    assert [name for name in names if f"`{name}`" not in text and f"`{name}_total`" not in text] == []
+
+
+def test_the_numbers_of_the_trust_page_follow_from_the_deadlines():
+    text = (ROOT / "docs" / "trust.md").read_text()
+    depths = (
+        DepthPolicy(depth=Depth.INCLUDED, confirmations=3),
+        DepthPolicy(depth=Depth.SAFE),
+        DepthPolicy(depth=Depth.FINALIZED),
+    )
+    bob, devnet = BOB_TIMING, DEVNET_TIMING
+    assert f"about {submarine_timelock(bob, 0, FINAL_CLTV) / 86_400:.1f} days" in text
+    assert f"| {submarine_timelock(devnet, 0, FINAL_CLTV)} s |" in text
+    assert " / ".join(f"{reverse_timelock(bob, depth, 0) / 3_600:.1f}" for depth in depths) + " hours" in text
+    assert " / ".join(str(reverse_final_cltv(bob, depth)) for depth in depths) in text
+    lowest, highest = (reverse_final_cltv(devnet, depth) for depth in (depths[0], depths[2]))
+    assert f"| {lowest} to {highest}, one a second |" in text
+    assert f"D, the time within which a claim is assumed to be included, is\n{bob.evm_inclusion_s} seconds" in text
+    assert f"({bob.route_cltv_blocks + FINAL_CLTV} blocks here)" in text
+    rules = [rule for rule in Layer2Config(network="bob").depth_rules if rule.up_to is not None]
+    assert [f"{rule.up_to:,} satoshi" in text or f"{rule.up_to:,} at" in text for rule in rules] == [True, True]
 
 
 def test_settings_files_in_the_pages_are_accepted(tmp_path):
