@@ -15,6 +15,8 @@ from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
+from layer2._metrics import Metrics
+from layer2._observe import span
 from layer2.errors import AsyncRuntimeError, AsyncTimeout, ConfigurationError, TaskCancelled, ValidationError
 from layer2.protocol import DEFAULT, Timeout
 
@@ -93,7 +95,14 @@ class Operations:
     It belongs to the event loop on which ``open`` was called and to this process.
     """
 
-    def __init__(self, *, max_concurrency: int = 64, default_timeout_ms: int = 30_000, exit_slots: int = 16) -> None:
+    def __init__(
+        self,
+        *,
+        max_concurrency: int = 64,
+        default_timeout_ms: int = 30_000,
+        exit_slots: int = 16,
+        metrics: Metrics | None = None,
+    ) -> None:
         for key, number in (
             ("max_concurrency", max_concurrency),
             ("default_timeout_ms", default_timeout_ms),
@@ -103,6 +112,7 @@ class Operations:
                 raise ConfigurationError(f"{key} must be at least 1, not {number}", key=key)
         self.max_concurrency = max_concurrency
         self.default_timeout_s = default_timeout_ms / 1000
+        self._metrics = metrics or Metrics()
         self._user = asyncio.Semaphore(max_concurrency)
         self._exits = asyncio.Semaphore(exit_slots)
         self._calls: set[_Call] = set()
@@ -167,6 +177,7 @@ class Operations:
         timeout: Timeout = DEFAULT,
         cancel: asyncio.Event | None = None,
         what: str,
+        name: str | None = None,
         tx_id: _TxIdSource = None,
         transfer_id: str | None = None,
         exit: bool = False,
@@ -181,6 +192,7 @@ class Operations:
                 ``None``: none.
             cancel: ends the call when set.
             what: names the operation in errors.
+            name: names it in metrics and spans, where few names may stand; None: ``what`` is always the same text.
             tx_id: the id for following up, or a function that tells it once it is known.
             transfer_id: put into errors.
             exit: takes a slot that user traffic cannot.
@@ -200,10 +212,12 @@ class Operations:
             call.reason = "cancel"
             raise call.error(limit_s=None)
         self._calls.add(call)
+        shown = (name or what).replace(" ", "_").replace("'", "")
         try:
-            if cancel is None:
-                return await self._scoped(call, factory, exits=exit, slot=slot)
-            return await self._watched(call, cancel, factory, exits=exit, slot=slot)
+            with self._metrics.operation(shown), span(shown, transfer_id=transfer_id):
+                if cancel is None:
+                    return await self._scoped(call, factory, exits=exit, slot=slot)
+                return await self._watched(call, cancel, factory, exits=exit, slot=slot)
         finally:
             self._calls.discard(call)
             self._left.set()

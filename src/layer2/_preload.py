@@ -26,6 +26,7 @@ _ALWAYS: Final = (
     "layer2.storage:Store",
     "layer2.swaps:HttpProvider",
     "layer2.swaps:SwapEngine",
+    "opentelemetry.trace",
 )
 _EMBEDDED: Final = ("layer2.devnet:EmbeddedNetwork", "layer2.provider:ProviderRuntime", "eth.exceptions")
 

@@ -17,6 +17,8 @@ from layer2._sync_manager import ManagerMethods, TransferSync
 from layer2._sync_protocols import BobClientSync, Layer2ProtocolSync, LightningNetworkSync
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from layer2._clock import Clock
     from layer2.config import Layer2Config
     from layer2.protocol import Layer2ProtocolAsync, Layer2ProtocolType, Signer
@@ -50,12 +52,15 @@ class Layer2ManagerSync(ManagerMethods):
         signer: Signer | None = None,
         protocols: Mapping[Layer2ProtocolType | str, Layer2ProtocolAsync] | None = None,
         clock: Clock | None = None,
+        metrics_registry: CollectorRegistry | None = None,
     ) -> None:
         from layer2.config import Layer2Config
         from layer2.manager import Layer2Manager
 
         settings = Layer2Config.load() if config is None and protocols is None else config
         options: dict[str, Any] = {} if clock is None else {"clock": clock}
+        if metrics_registry is not None:
+            options["metrics_registry"] = metrics_registry
         portal = Portal()
         try:
             manager = portal.call_plain(

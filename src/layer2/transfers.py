@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
@@ -156,7 +156,7 @@ class Transfer:
     state: TransferState
     reason: str | None
     quote: TransferQuote
-    invoice: str | None
+    invoice: str | None = field(repr=False)
     """The invoice of the Lightning leg, to be shown to whoever pays if ``payer`` is anyone."""
     created_at_ms: int
     updated_at_ms: int
