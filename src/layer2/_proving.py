@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
+from layer2._observe import log_event
 from layer2.errors import Layer2Error, NotFound, ProofError, UnexpectedReply
 from layer2.proofs import (
     Fee,
@@ -73,7 +74,8 @@ class Prover:
         try:
             storage = await collect_lock_proof(self._request, terms.lock, block=block)
         except Layer2Error as error:
-            logger.info("the endpoint serves no storage proof (%s); taking the receipt's", error)
+            text = f"the endpoint serves no storage proof ({error}); taking the receipt's"
+            log_event(logger, logging.INFO, "proofs.receipt_taken", text, transfer_id=swap.deal.id)
             receipt = await collect_receipt_proof(
                 self._request, chain_id=terms.lock.chain_id, tx_hash=await self._claim_transaction(swap, block)
             )

@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from layer2 import _observe
 from layer2._health import Health, HealthState, ProtocolHealth, worst
-from layer2._metrics import Metrics
+from layer2._metrics import Levels, Metrics
 from layer2._observe import Event, EventDispatcher, get_logger, log_event, operation_context, span
 from layer2.config import Secret
 from layer2.errors import ConfigurationError, ValidationError
@@ -167,15 +167,24 @@ def test_metrics_go_to_the_given_registry_only_and_two_managers_may_share_it():
             pass
         with pytest.raises(LookupError), metrics.operation("pay"):
             raise LookupError
-        metrics.transfer("reverse", "settled")
-        metrics.levels(unfinished_transfers=3, running=2, queued=1)
+        metrics.transfer("reverse", "locked")
+        metrics.transfer("reverse", "settled", decided_after_s=12.5)
+        metrics.alarm("swap.lock_lost")
+        metrics.watch(lambda: Levels(unfinished_transfers=3, running=2, queued=1))
     value = registry.get_sample_value
     assert value("layer2_operations_total", {"operation": "pay", "outcome": "ok"}) == 2
     assert value("layer2_operations_total", {"operation": "pay", "outcome": "LookupError"}) == 2
     assert value("layer2_operation_seconds_count", {"operation": "pay"}) == 4
     assert value("layer2_transfers_total", {"direction": "reverse", "state": "settled"}) == 2
+    assert value("layer2_transfer_seconds_sum", {"direction": "reverse", "state": "settled"}) == 25
+    assert value("layer2_transfer_seconds_sum", {"direction": "reverse", "state": "locked"}) is None
+    assert value("layer2_alarms_total", {"code": "swap.lock_lost"}) == 2
+    assert value("layer2_unfinished_transfers") == 6
+    assert value("layer2_operations_now", {"state": "queued"}) == 2
+    first.close()
+    first.close()
+    silent.close()
     assert value("layer2_unfinished_transfers") == 3
-    assert value("layer2_operations_now", {"state": "queued"}) == 1
     assert not [family for family in REGISTRY.collect() if family.name.startswith("layer2")]
 
 

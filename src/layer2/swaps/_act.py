@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final, assert_never
 
 from layer2._clock import Clock
+from layer2._observe import log_event
 from layer2.errors import (
     Expired,
     FeeLimitExceeded,
@@ -133,14 +134,15 @@ class Actor:
             await self._node.settle_invoice(preimage)
         except (Expired, NotFound) as error:
             # The next look at the invoice says what it is; the decision is not taken from an error.
-            logger.warning("an invoice could not be settled: %s", error)
+            log_event(logger, logging.WARNING, "swap.settle_failed", f"an invoice could not be settled: {error}")
 
     async def _cancel(self, swap: StoredSwap) -> None:
         assert self._node is not None
         try:
             await self._node.cancel_invoice(swap.deal.terms.lock.preimage_hash)
         except (Expired, NotFound) as error:
-            logger.info("swap %s: its invoice could not be cancelled: %s", swap.deal.id, error)
+            text = f"swap {swap.deal.id}: its invoice could not be cancelled: {error}"
+            log_event(logger, logging.INFO, "swap.cancel_failed", text)
 
     async def _pay(self, swap: StoredSwap, wake: Callable[[], None]) -> EffectRefused | None:
         swap_id = swap.deal.id
@@ -204,7 +206,8 @@ class Actor:
             if first:
                 self._refused[deal.id] = str(error)
         except Layer2Error as error:
-            logger.warning("swap %s: the outcome of its payment is unknown for now: %s", deal.id, error)
+            text = f"swap {deal.id}: the outcome of its payment is unknown for now: {error}"
+            log_event(logger, logging.WARNING, "swap.payment_unknown", text)
         finally:
             self._payments.pop(deal.id, None)
             wake()
@@ -216,5 +219,6 @@ class Actor:
             await self._store.mark_begun(swap_id, PayInvoice.name, begun=False)
         except (NotFound, StorageError) as error:
             # Forgetting that it was answered costs time, never money: the swap then waits for the invoice's expiry.
-            logger.warning("swap %s: cannot note that its payment was answered: %s", swap_id, error)
+            text = f"swap {swap_id}: cannot note that its payment was answered: {error}"
+            log_event(logger, logging.WARNING, "swap.note_failed", text)
         self._begun[swap_id] = False

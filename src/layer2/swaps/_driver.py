@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from layer2._clock import Clock
+from layer2._observe import log_event, operation_context
 from layer2.errors import AsyncRuntimeError, Layer2Error, NodeError, StorageError
 from layer2.swaps._act import Actor
 from layer2.swaps._look import Looker
@@ -128,15 +129,21 @@ class SwapDriver:
             try:
                 await self._chain.wait_for_block()
             except Layer2Error as error:
-                logger.warning("cannot follow the chain's head: %s", error)
+                log_event(logger, logging.WARNING, "swap.heads_failed", f"cannot follow the chain's head: {error}")
                 await self._clock.sleep(self._poll_s)
-            except Exception:  # waking is a convenience: every swap is also looked at on its own
-                logger.exception("following the chain's head failed")
+            except Exception:  # noqa: BLE001 - waking is a convenience: every swap is also looked at on its own
+                log_event(
+                    logger, logging.ERROR, "swap.heads_failed", "following the chain's head failed", exc_info=True
+                )
                 await self._clock.sleep(RETRY_MAX_S)
             for event in list(self._wakes.values()):
                 event.set()
 
     async def _drive(self, swap_id: str) -> None:
+        with operation_context(transfer_id=swap_id):
+            await self._drive_to_end(swap_id)
+
+    async def _drive_to_end(self, swap_id: str) -> None:
         swap = await self._retrying(swap_id, lambda: self._store.load(swap_id))
         failures = 0
         while not swap.state.final:
@@ -154,12 +161,14 @@ class SwapDriver:
                 continue
             except Layer2Error as error:
                 failures += 1
-                logger.warning("swap %s in %s: %s", swap_id, type(swap.state).__name__, error)
+                where = type(swap.state).__name__
+                log_event(logger, logging.WARNING, "swap.step_failed", f"swap {swap_id} in {where}: {error}")
                 await self._pause(wake, _delay(failures))
                 continue
-            except Exception as error:  # an unforeseen error stops nothing but this step, and never silently
+            except Exception as error:  # noqa: BLE001 - an unforeseen error stops nothing but this step, and never silently
                 failures += 1
-                logger.exception("swap %s in %s: unforeseen error", swap_id, type(swap.state).__name__)
+                text = f"swap {swap_id} in {type(swap.state).__name__}: unforeseen error"
+                log_event(logger, logging.ERROR, "swap.driver_failed", text, exc_info=True)
                 self._on_alarm(swap.deal, "swap.driver_failed", type(error).__name__)
                 await self._pause(wake, _delay(failures))
                 continue
@@ -173,7 +182,7 @@ class SwapDriver:
             try:
                 return await call()
             except StorageError as error:
-                logger.error("swap %s cannot be read: %s", swap_id, error, extra={"code": "storage.read_failed"})  # noqa: TRY400
+                log_event(logger, logging.ERROR, "storage.read_failed", f"swap {swap_id} cannot be read: {error}")
                 await self._clock.sleep(delay)
                 delay = min(delay * 2, RETRY_MAX_S)
 
@@ -217,7 +226,8 @@ class SwapDriver:
         return swap, False
 
     async def _refused(self, swap: StoredSwap, refused: EffectRefused) -> StoredSwap | None:
-        logger.info("swap %s: %s is not done: %s", swap.deal.id, refused.key, refused.reason)
+        text = f"swap {swap.deal.id}: {refused.key} is not done: {refused.reason}"
+        log_event(logger, logging.INFO, "swap.effect_refused", text, transfer_id=swap.deal.id)
         return await self._observe(swap, refused)
 
     async def _observe(self, swap: StoredSwap, seen: Observation) -> StoredSwap | None:
@@ -235,13 +245,8 @@ class SwapDriver:
             )
         except HashTakenError:
             return await self._observe(swap, HashTaken())
-        logger.info(
-            "swap %s: %s -> %s",
-            swap.deal.id,
-            type(swap.state).__name__,
-            type(decision.state).__name__,
-            extra={"code": "swap.transition", "transfer_id": swap.deal.id},
-        )
+        text = f"swap {swap.deal.id}: {type(swap.state).__name__} -> {type(decision.state).__name__}"
+        log_event(logger, logging.INFO, "swap.transition", text, transfer_id=swap.deal.id)
         if decision.alarm is not None:
             self._on_alarm(swap.deal, decision.alarm, getattr(decision.state, "reason", ""))
         self._on_change(moved)

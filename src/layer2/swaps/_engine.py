@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Final, Protocol
 
 from layer2._clock import Clock
+from layer2._observe import log_event
 from layer2.lightning import LightningNode
 from layer2.swaps._act import Actor
 from layer2.swaps._driver import SwapDriver
@@ -147,5 +148,5 @@ class SwapEngine:
         self._on_change(swap)
 
     def _alarm(self, deal: Deal, code: str, reason: str) -> None:
-        logger.error("swap %s: %s: %s", deal.id, code, reason, extra={"code": code, "transfer_id": deal.id})
+        log_event(logger, logging.ERROR, code, f"swap {deal.id}: {code}: {reason}", transfer_id=deal.id)
         self._on_alarm(deal, code, reason)
