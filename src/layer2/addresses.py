@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeAlias
 
 from layer2._crypto import keccak256, valid_public_key
@@ -111,7 +111,7 @@ class NodeId(Value):
 class InvoiceText(Value):
     """A BOLT11 invoice in its text form, decoded and checked once by ``parse``."""
 
-    text: str
+    text: str = field(repr=False)
     kind: Literal["invoice"] = "invoice"
 
     @classmethod

@@ -6,7 +6,7 @@ anybody later: they are the first part of every transfer proof.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
@@ -152,7 +152,7 @@ class SwapTerms(Value):
     """128 random bits, 32 hexadecimal digits."""
     direction: SwapDirection
     lock: Lock
-    invoice: str
+    invoice: str = field(repr=False)
     """Submarine: the invoice that the provider pays. Reverse: the provider's hold invoice."""
     invoice_amount_msat: Uint
     provider_fee: Uint

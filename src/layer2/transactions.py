@@ -144,7 +144,7 @@ class SignedEvmTransaction(Value):
 class LightningPayment(Value):
     """A payment of a BOLT11 invoice. Its id is the payment hash, so it is idempotent even without a key."""
 
-    invoice: str
+    invoice: str = field(repr=False)
     amount_msat: Uint | None = None
     """Only for an invoice without an amount."""
     fee_limit_msat: Uint | None = None
