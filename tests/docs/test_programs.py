@@ -88,7 +88,7 @@ async def test_the_service_pays_and_receives(shared_manager: Layer2Manager) -> N
         await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
+        async with asyncio.timeout(120), aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
             await _use(client, app.state.layer2.embedded_network.merchant_node)
     finally:
         server.should_exit = True
