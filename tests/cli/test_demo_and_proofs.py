@@ -116,7 +116,7 @@ def test_named_anchors_stand_alone(run, proofs, demo):
     base = ("proof", "verify", "1-bob-to-lightning.json", "--trust-block", block, "--json")
     alone = run(*base)
     assert alone.code == ExitCode.NOT_VERIFIED
-    assert [c["name"] for c in alone.json["checks"] if c["result"] == "failed"][0] == "token"
+    assert next(c["name"] for c in alone.json["checks"] if c["result"] == "failed") == "token"
     assert run(*base, "--token", token).code == 0
     assert run(*base, "--token", f"{token}:8", "--min-depth", "finalized").code == ExitCode.NOT_VERIFIED
     deep = ("proof", "verify", "1-bob-to-lightning.json", "--trust-block", f"{block}:finalized", "--token", token)

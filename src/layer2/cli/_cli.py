@@ -79,16 +79,16 @@ class Cli:
     def say(self, text: str, *, style: str | None = None) -> None:
         """A line for people; programs do not see it."""
         if not self.json_output:
-            self.out.print(clean(text), style=style)
+            self.out.print(clean(text), style=style, soft_wrap=True)
 
     def step(self, text: str) -> None:
         """A line of progress."""
         if not self.json_output:
-            self.err.print(clean(text), style="dim")
+            self.err.print(clean(text), style="dim", soft_wrap=True)
 
     def note(self, text: str) -> None:
         """What must be seen whatever the form of the result."""
-        self.err.print(clean(text), style="yellow")
+        self.err.print(clean(text), style="yellow", soft_wrap=True)
 
     @contextmanager
     def working(self, text: str) -> Iterator[None]:
@@ -103,9 +103,9 @@ class Cli:
         """An error, for both readers."""
         if self.json_output:
             print(json.dumps({"error": {"message": message, "hint": hint, "exit_code": code, **details}}), flush=True)
-        self.err.print(f"error: {clean(message)}", style="bold red")
+        self.err.print(f"error: {clean(message)}", style="bold red", soft_wrap=True)
         if hint:
-            self.err.print(f"what to do: {clean(hint)}")
+            self.err.print(f"what to do: {clean(hint)}", soft_wrap=True)
 
 
 def _console(*, stderr: bool) -> Console:

@@ -69,7 +69,7 @@ async def transfer(
         begun = await manager.start_cross_layer_transfer_async(
             BTC, amount, source, destination, recipient=recipient, max_fee=max_fee, idempotency_key=key, payer=payer
         )
-        _announce(cli, begun)
+        _announce(cli, begun, anyone=anyone)
         with cli.working("moving"):
             found = await finish(cli, begun, timeout_s=timeout, stream=True)
         files = None
@@ -93,9 +93,12 @@ def _check_layers(source: str, destination: str) -> None:
         raise ValidationError("source and destination are the same layer", field="destination", hint="use: layer2 pay")
 
 
-def _announce(cli: Cli, transfer: Transfer) -> None:
+def _announce(cli: Cli, transfer: Transfer, *, anyone: bool) -> None:
+    shown = transfer_json(transfer)
+    if anyone:
+        shown["invoice"] = transfer.invoice
     if cli.json_output:
-        cli.emit({"begun": transfer_json(transfer)})
+        cli.emit({"begun": shown})
     cli.say(f"transfer {transfer.id}")
-    if transfer.state.value == "awaiting_payment" or (transfer.invoice and transfer.quote.source == "lightning"):
+    if anyone:
         cli.say(f"invoice: {transfer.invoice}")

@@ -1,0 +1,138 @@
+"""Commands beside a process that has the store: readers work, a second writer is told who has it. And how long runs end."""
+
+import json
+import signal
+
+import pytest
+
+from layer2.cli._exit import ExitCode
+
+
+@pytest.fixture
+def settings(environment):
+    file = environment / "layer2.toml"
+    file.write_text('network = "embedded"\n[store]\nurl = "sqlite:///journal.sqlite3"\n')
+    return file
+
+
+@pytest.fixture
+def service(start, settings):
+    """``layer2 run`` in a process of its own, ready."""
+    process = start("run", "--json")
+    first = process.stdout.readline()
+    assert first, process.stderr.read()
+    assert json.loads(first) == {"event": "ready", "unfinished": 0}
+    return process
+
+
+def test_readers_work_beside_a_running_service_and_a_second_writer_is_refused(service, run):
+    assert run("transfers", "list", "--json").json == []
+    assert run("status", "--json").json["unfinished"] == []
+    assert run("transfers", "show", "00" * 16).code == ExitCode.NOT_FOUND
+    refused = run("transfers", "resume", "--json")
+    assert refused.code == ExitCode.STORE_IN_USE
+    error = refused.json["error"]
+    assert str(service.pid) in error["message"]
+    assert "read-only" in error["hint"]
+    assert run("transfer", "bob", "lightning", "20000", "--yes").code == ExitCode.STORE_IN_USE
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGTERM, ExitCode.TERMINATED)]
+)
+def test_a_signal_ends_a_service_in_order(service, run, number, code):
+    service.send_signal(number)
+    _, err = service.communicate(timeout=30)
+    assert service.returncode == code
+    assert "Traceback" not in err
+    assert run("transfers", "resume", "--json").json == []
+
+
+@pytest.mark.slow
+def test_a_transfer_is_quoted_made_kept_and_shown(run, settings, environment):
+    quoted = run("transfer", "bob", "lightning", "20000", "--quote", "--json")
+    assert quoted.code == 0
+    assert quoted.json["amount"] == "20000"
+    assert quoted.json["token"].startswith("0x")
+    assert "HTLC contract" in run("transfer", "bob", "lightning", "20000", "--quote").out
+
+    unasked = run("transfer", "bob", "lightning", "20000", "--json")
+    assert unasked.code == ExitCode.USAGE
+    assert "--yes" in unasked.err
+    assert run("transfers", "list", "--json").json == []
+
+    done = run("transfer", "bob", "lightning", "20000", "--yes", "--json", "--proof", "proof.json")
+    assert done.code == 0
+    begun, *steps, end = done.lines
+    assert "begun" in begun
+    assert [line["event"]["state"] for line in steps][-1] == "settled"
+    transfer_id = end["transfer"]["id"]
+    assert end["proof_file"] == "proof.json"
+    assert run("proof", "verify", "proof.json").code == 0
+
+    listed = run("transfers", "list", "--json").json
+    assert [(t["id"], t["state"], t["amount"]) for t in listed] == [(transfer_id, "settled", "20000")]
+    assert run("transfers", "list", "--state", "refunded", "--json").json == []
+    shown = run("transfers", "show", transfer_id, "--json").json
+    assert shown["final"] is True
+    assert [event["state"] for event in shown["events"]][-1] == "settled"
+    assert transfer_id in run("transfers", "list").out
+    assert "settled" in run("transfers", "show", transfer_id).out
+
+
+def test_a_price_above_the_bound_is_refused_before_anything_is_sent(run, settings):
+    done = run("transfer", "bob", "lightning", "20000", "--yes", "--max-fee", "1", "--json")
+    assert done.code == ExitCode.REFUSED
+    error = done.lines[-1]["error"]
+    assert error["type"] == "FeeLimitExceeded"
+    assert error["money_may_have_moved"] is False
+    assert run("transfers", "list", "--json").json == []
+
+
+@pytest.mark.slow
+def test_balances_invoices_payments_and_the_contract(run, settings):
+    held = run("balance", "--json").json
+    assert held["bob"]["btc"] == "100000000000"
+    assert int(held["lightning"]["spendable_msat"]) > 0
+    assert held["bob"]["token"] in run("balance").out
+
+    made = run("invoice", "create", "250", "--memo", "tea \x1b[31m", "--json")
+    assert made.code == 0
+    decoded = run("invoice", "decode", made.json["invoice"])
+    assert "250 sat" in decoded.out
+    assert "\x1b" not in decoded.out
+
+    unasked = run("pay", made.json["invoice"])
+    assert unasked.code == ExitCode.USAGE
+    assert run("pay", made.json["invoice"], "--amount", "251", "--yes").code == ExitCode.USAGE
+    account = "0x" + "11" * 20
+    paid = run("pay", account, "--amount", "1500", "--yes", "--json")
+    assert (paid.code, paid.json["outcome"]) == (0, "succeeded")
+    assert run("pay", account, "--amount", str(10**14), "--yes").code == ExitCode.REFUSED
+
+    assert run("contract", "check", "--json").json["chain_id"] == 60808
+    assert run("contract", "check", account).code == ExitCode.NOT_FOUND
+    assert run("contract", "deploy", "--json").json["transaction"] is None
+
+
+def test_the_doctor_finds_a_healthy_network(run, settings):
+    done = run("doctor", "--json")
+    assert done.code == 0
+    assert {"settings", "store", "bob", "HTLC contract", "account", "lightning"} <= {
+        c["name"] for c in done.json["checks"]
+    }
+    assert done.json["ok"] is True
+
+
+def test_the_doctor_names_each_fault_and_what_to_do(run, environment):
+    (environment / "layer2.toml").write_text(
+        'network = "devnet"\n[bob]\nchain = "devnet"\nrpc_url = "http://127.0.0.1:1"\n'
+        '[lightning]\nrest_url = "https://127.0.0.1:1"\nmacaroon = "00ff"\n[store]\nurl = "sqlite:///broken.sqlite3"\n'
+    )
+    (environment / "layer2.toml").chmod(0o600)
+    (environment / "broken.sqlite3").write_text("this is no database" * 100)
+    done = run("doctor", "--json")
+    assert done.code != 0
+    faults = {check["name"]: check for check in done.json["checks"] if not check["ok"]}
+    assert set(faults) == {"bob", "lightning", "store"}
+    assert run("balance").code == ExitCode.CONNECTION
