@@ -59,9 +59,10 @@ def attribute_docs(body: list[ast.stmt]) -> dict[str, str]:
     """Name -> the string that stands under it."""
     docs = {}
     for item, after in zip(body, [*body[1:], ast.Pass()], strict=True):
-        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+        target = item.targets[0] if isinstance(item, ast.Assign) else getattr(item, "target", None)
+        if isinstance(target, ast.Name):
             text = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
-            docs[item.target.id] = markdown(str(text))
+            docs[target.id] = markdown(str(text))
     return docs
 
 
@@ -336,12 +337,29 @@ def paragraphs(text: str) -> str:
     return "\n\n".join(markdown(part) for part in inspect.cleandoc(text).replace("\b", "").split("\n\n"))
 
 
+def names() -> str:
+    """Every name of ``layer2`` and its first sentence."""
+    import layer2
+
+    constants: dict[str, str] = {}
+    for module in ("assets", "addresses", "protocol", "transactions", "transfers", "proofs/_proof"):
+        constants |= attribute_docs(ast.parse((ROOT / "src" / "layer2" / f"{module}.py").read_text()).body)
+    rows = []
+    for name in sorted(layer2.__all__, key=str.lower):
+        value = getattr(layer2, name)
+        own = inspect.isclass(value) or inspect.isfunction(value)
+        text = (inspect.getdoc(value) if own else constants.get(name)) or ""
+        rows.append((f"`{name}`", re.split(r"(?<=\.)\s", markdown(text))[0]))
+    return table(("name", "what it is"), rows)
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
     "command-line": command_line,
     "configuration": configuration,
     "errors": errors,
     "exit-codes": exit_codes,
     "http-api": http_api,
+    "names": names,
     "twins": twins,
 }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import layer2
 from layer2 import Layer2Config, errors
 from layer2.swaps import (
     BOB_TIMING,
@@ -51,6 +52,12 @@ def test_every_setting_has_a_meaning():
     rows = [line for line in generator().configuration().splitlines() if line.startswith("| `")]
     assert len(rows) > 50
     assert [line for line in rows if line.endswith("|  |")] == []
+
+
+def test_every_public_name_is_described():
+    rows = [line for line in generator().names().splitlines() if line.startswith("| `")]
+    assert {re.match(r"\| `(\w+)`", row)[1] for row in rows} == set(layer2.__all__)
+    assert [row for row in rows if row.endswith("|  |")] == []
 
 
 def test_every_error_has_its_section():
