@@ -185,7 +185,7 @@ class Layer2Manager:
         protocol = self._given.get(name) or self._protocols.get(name)
         if protocol is None:
             assert self._factory is not None
-            protocol = await asyncio.to_thread(self._factory.build, name)  # it reads certificates
+            protocol = await self._factory.build(name)  # it reads certificates
             self._stack.push_async_callback(protocol.close_async)
         self._protocols[name] = protocol
         await protocol.initialize_async()

@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from layer2 import Clock, SystemClock
 from layer2.bob import BobClient
-from layer2.errors import AsyncRuntimeError, ConfigurationError, InsufficientFunds, Layer2Error
-from layer2.evm import HTLC_ADDRESS, FeeOracle, exit_lane
-from layer2.provider._events import EventStreams
-from layer2.provider._http import create_app
-from layer2.provider._metrics import ProviderMetrics
-from layer2.provider._parts import (
+from layer2.connect import (
     bound_of_gas,
     chain_preset,
     connect_chain,
     connect_node,
     fee_limits,
     load_signer,
+    provider_store_url,
     registry_of,
-    store_url,
     token_of,
 )
+from layer2.errors import AsyncRuntimeError, ConfigurationError, InsufficientFunds, Layer2Error
+from layer2.evm import HTLC_ADDRESS, FeeOracle, exit_lane
+from layer2.provider._events import EventStreams
+from layer2.provider._http import create_app
+from layer2.provider._metrics import ProviderMetrics
 from layer2.provider._runtime import ProviderRuntime
 from layer2.provider._server import HttpServer
 from layer2.provider._service import ProviderPlace
@@ -192,6 +192,8 @@ class ProviderDaemon:
             timing=config.chain_timing(),
         )
         signer = self._signer or await load_signer(config)
+        if signer is None:
+            raise ConfigurationError("a provider needs an account: there is no [signer] section", key="signer")
         node = self._node
         if node is None:
             node = await connect_node(config)
@@ -200,7 +202,7 @@ class ProviderDaemon:
         if transport is None:
             transport = connect_chain(config, preset, clock)
             stack.push_async_callback(transport.close)
-        store = await Store.open(store_url(config), clock=clock)
+        store = await Store.open(provider_store_url(config), clock=clock)
         stack.push_async_callback(store.close)
         journal = SqlTxJournal(store)
         bob = BobClient(

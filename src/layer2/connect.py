@@ -1,4 +1,7 @@
-"""What a provider works with, made from the configuration."""
+"""What a configuration stands for: the account, the connections, the assets, the bounds.
+
+Public, so that a program of your own can stand on the same settings as the manager, the command line and the provider.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,8 @@ __all__ = [
     "connect_node",
     "fee_limits",
     "load_signer",
+    "provider_store_url",
     "registry_of",
-    "store_url",
     "token_of",
 ]
 
@@ -116,7 +119,7 @@ async def connect_node(config: Layer2Config) -> LndNode:
     """
     section = config.lightning
     if section is None:
-        raise ConfigurationError("a provider needs a Lightning node: there is no [lightning] section", key="lightning")
+        raise ConfigurationError("a Lightning node is needed: there is no [lightning] section", key="lightning")
     pool = config.connection_pool
 
     def connect() -> LndNode:
@@ -138,15 +141,15 @@ def _read(path: Path) -> str:
         raise ConfigurationError(f"cannot read the node's certificate: {error}", key="lightning.tls_cert") from error
 
 
-async def load_signer(config: Layer2Config) -> Signer:
-    """The account that locks, claims and refunds.
+async def load_signer(config: Layer2Config) -> Signer | None:
+    """The account on the chain; None if none is configured.
 
     Raises:
-        ConfigurationError: none is configured; SignerError: wrong password, or not a key.
+        ConfigurationError: its secret cannot be read; SignerError: wrong password, or not a key.
     """
     section = config.signer
     if section is None:
-        raise ConfigurationError("a provider needs an account: there is no [signer] section", key="signer")
+        return None
     if section.private_key is not None:
         return LocalSigner.from_hex(await asyncio.to_thread(section.private_key.reveal))
     assert section.keystore is not None
@@ -154,7 +157,7 @@ async def load_signer(config: Layer2Config) -> Signer:
     return await load_keystore(section.keystore, await asyncio.to_thread(section.password.reveal))
 
 
-def store_url(config: Layer2Config) -> str:
+def provider_store_url(config: Layer2Config) -> str:
     """Where the provider's journal is: by default beside the user's own, which another process may have open."""
     if config.store.url is not None:
         return config.store.url
