@@ -99,11 +99,11 @@ class Delivery:
 
         Raises:
             InsufficientFunds, NodeError: refused for certain; the record is abandoned and its nonce free.
+            Expired: its time had passed before it was sent at all; the same.
             UnknownOutcome: not to be found out now; the sender goes on sending the same bytes.
         """
         live.busy = True
         try:
-            await self._begin(live)
             for attempt in range(self._settings.send_attempts):
                 if attempt:
                     await self._clock.sleep(self._settings.retry_pause_s * 2 ** (attempt - 1))
@@ -134,7 +134,7 @@ class Delivery:
     async def _begin(self, live: LiveTx) -> None:
         """Look once more whether it may be sent at all, and write that it may have been."""
         record = live.record
-        if record.not_after is None:
+        if record.not_after is None or record.sent:
             return
         if record.not_after < self._clock.now_ms() // 1000:
             await self.abandon(live)
@@ -152,7 +152,8 @@ class Delivery:
             live.busy = False
 
     async def send(self, live: LiveTx) -> SendAnswer:
-        """Hand the newest variant to the node once."""
+        """Hand the newest variant to the node once. Raises ``Expired`` if it may not be sent for the first time any more."""
+        await self._begin(live)
         record = live.record
         lane = self._client.exits if record.exit or live.maybe_taken else self._client
         live.sent_s = self._clock.monotonic_s()

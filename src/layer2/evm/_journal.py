@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -33,7 +33,8 @@ class SignedVariant:
     Later ones differ in price only; after an abandoned one also in nonce.
     """
 
-    raw: bytes
+    raw: bytes = field(repr=False)
+    """May hold a preimage."""
     hash: bytes
     max_fee_per_gas: int
     max_priority_fee_per_gas: int
@@ -62,7 +63,7 @@ class TxRecord:
     price_bound_wei: int | None = None
     """The caller's own bound on the price of gas, for replacements too."""
     sent: bool = False
-    """Whether a node may have it. Only kept up to date where ``not_after`` is set."""
+    """Whether a node may have one of its signed forms. Only kept up to date where ``not_after`` is set."""
     final_hash: bytes | None = None
     """The variant that became final."""
     block_number: int | None = None

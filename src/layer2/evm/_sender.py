@@ -386,7 +386,7 @@ class TxSender:
         if again is None:
             await self._journal.put_new(record)
         else:
-            record = replace(record, variants=(*again.variants, *record.variants))
+            record = replace(record, variants=(*again.variants, *record.variants), sent=again.sent)
             record = await self._journal.update(record, expected_version=again.version)
         job.progress.record = record
         live = live_from(record, now_s=self._clock.monotonic_s(), extra_wei=data_fee_wei)

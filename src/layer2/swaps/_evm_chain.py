@@ -14,6 +14,7 @@ from layer2.evm import (
     LockPhase,
     TxState,
     decode_status,
+    decode_transaction,
     encode_allowance,
     encode_approve,
     encode_claim,
@@ -28,7 +29,7 @@ from layer2.transactions import Depth, EvmCall
 
 if TYPE_CHECKING:
     from layer2._clock import Clock
-    from layer2.evm import EvmClient, Header, TxJournal, TxSender
+    from layer2.evm import EvmClient, Header, TxJournal, TxRecord, TxSender
     from layer2.terms import DepthPolicy, Lock
 
 __all__ = ["EvmSwapChain"]
@@ -122,8 +123,10 @@ class EvmSwapChain:
         record = await self._journal.get(key)
         if record is None:
             return OwnTransaction.NONE
-        dead = record.state is TxState.REPLACED or (record.state is TxState.FINAL and record.succeeded is False)
-        # An abandoned one was signed and shown to a node: only its timelock makes certain that it does nothing.
+        # An abandoned form was signed and may have been shown to a node: only its timelock, or another transaction with its
+        # nonce, makes certain that it does nothing.
+        newest = max(decode_transaction(variant.raw).transaction.nonce for variant in record.variants)
+        dead = _can_do_nothing(record) and newest <= record.nonce
         return OwnTransaction.DEAD if dead else OwnTransaction.OPEN
 
     async def send_lock(self, key: str, lock: Lock, *, not_after: int) -> None:
@@ -139,27 +142,28 @@ class EvmSwapChain:
 
     async def send_claim(self, key: str, lock: Lock, preimage: bytes, *, not_after: int | None) -> None:
         """Claim. The gas is a constant: an estimate would show the preimage. See ``SwapChain``."""
-        first = await self._journal.get(key) is None
-        if not_after is not None and first:
+        record = await self._journal.get(key)
+        secret = record is None or (record.state is TxState.ABANDONED and not record.sent)
+        if not_after is not None and secret:
             head = await self._header("latest")
             if max(head.timestamp, self._clock.now_ms() // 1000) > not_after:
                 raise Expired("too little time is left to claim safely", expired_at=not_after)
             # The claim itself cannot be tried without showing the preimage; whether the token pays the claimer can.
             await self._client.call(lock.token, encode_transfer(lock.claimer, lock.amount), sender=lock.contract)
         call = EvmCall(to=lock.contract, data=encode_claim(lock, preimage), gas_limit=CLAIM_GAS)
-        # Once signed it may be known: from then on it is pursued however late it is.
-        await self._submit(call, key, not_after=not_after if first else None, deadline=lock.timelock)
+        # Once sent it may be known: from then on it is pursued however late it is.
+        await self._submit_exit(call, key, not_after=not_after if secret else None, deadline=lock.timelock)
 
     async def send_refund(self, key: str, lock: Lock) -> None:
         """Refund after the timelock."""
         call = EvmCall(to=lock.contract, data=encode_refund(lock), gas_limit=REFUND_GAS)
-        await self._submit(call, key, not_after=None, deadline=None)
+        await self._submit_exit(call, key)
 
     async def send_refund_early(self, key: str, lock: Lock, signature: bytes) -> None:
         """Refund with the claimer's signature."""
         data = encode_refund_cooperative(lock, signature)
         call = EvmCall(to=lock.contract, data=data, gas_limit=REFUND_COOPERATIVE_GAS)
-        await self._submit(call, key, not_after=None, deadline=None)
+        await self._submit_exit(call, key)
 
     async def safe_lag_s(self) -> int:
         """By how many seconds the safe head is behind the head."""
@@ -195,6 +199,17 @@ class EvmSwapChain:
         # Not awaited here: a swap that waits for its allowance must not keep others from being driven.
         raise NodeNotReady("the allowance of the contract is being included")
 
+    async def _submit_exit(
+        self, call: EvmCall, key: str, *, not_after: int | None = None, deadline: int | None = None
+    ) -> None:
+        # A claim or refund that failed for good (the token was paused, its nonce was used) says nothing about the next one,
+        # unlike a lock, which is begun once and never again.
+        attempt, number = key, 1
+        while (record := await self._journal.get(attempt)) is not None and _can_do_nothing(record):
+            number += 1
+            attempt = f"{key}:{number}"
+        await self._submit(call, attempt, not_after=not_after, deadline=deadline)
+
     async def _submit(self, call: EvmCall, key: str, *, not_after: int | None, deadline: int | None) -> None:
         try:
             await self._sender.submit(call, key=key, exit=True, not_after=not_after, deadline=deadline)
@@ -205,3 +220,8 @@ class EvmSwapChain:
                 # It was signed: whatever the endpoint says, only the chain tells what becomes of it.
                 raise UnexpectedReply(f"a signed transaction is not accepted: {error}") from error
             raise
+
+
+def _can_do_nothing(record: TxRecord) -> bool:
+    """Whether a transaction failed at a finalized block, or another one has its nonce there."""
+    return record.state is TxState.REPLACED or (record.state is TxState.FINAL and record.succeeded is False)

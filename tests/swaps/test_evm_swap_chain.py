@@ -1,0 +1,286 @@
+"""The chain as a swap sees it, on a real EVM: what is sent once, what again, and what never."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from layer2._crypto import sha256
+from layer2.devnet import EmbeddedEvm
+from layer2.errors import Expired, Layer2Error, NodeConnectionError, NodeError
+from layer2.evm import (
+    HTLC_ADDRESS,
+    TEST_TOKEN_ADDRESS,
+    EvmClient,
+    MemoryTxJournal,
+    RpcError,
+    SenderSettings,
+    SignedVariant,
+    TxRecord,
+    TxSender,
+    TxState,
+    UnsignedTransaction,
+    encode_mint,
+    sign_transaction,
+)
+from layer2.signers import LocalSigner
+from layer2.swaps import EvmSwapChain, LockStatus, OwnTransaction
+from layer2.terms import DepthPolicy, Lock
+from layer2.testing import VirtualClock
+from layer2.transactions import Depth, EvmCall
+
+CHAIN_ID = 60808
+PREIMAGE = bytes(range(1, 33))
+POLICY = DepthPolicy(depth=Depth.INCLUDED)
+
+
+class Endpoint:
+    """A transport that a test can make lie, one method at a time, and that remembers what was sent."""
+
+    def __init__(self, evm):
+        self.evm = evm
+        self.lies = {}
+        self.sent = []
+
+    async def call(self, method, params):
+        if method == "eth_sendRawTransaction":
+            self.sent.append(params[0])
+        lie = self.lies.get(method)
+        return await self.evm.call(method, params) if lie is None else await lie(params)
+
+    async def close(self):
+        pass
+
+
+class World:
+    """One account that locks for itself, so that a test needs nobody else."""
+
+    def __init__(self, evm, clock):
+        self.evm = evm
+        self.clock = clock
+        self.signer = LocalSigner.from_hex("07" * 32)
+        self.endpoint = Endpoint(evm)
+        self.client = EvmClient(self.endpoint)
+        self.journal = MemoryTxJournal()
+        self.sender = None
+
+    @property
+    def now_s(self):
+        return self.clock.now_ms() // 1000
+
+    async def start(self):
+        """Another process with the same journal."""
+        if self.sender is not None:
+            await self.sender.close()
+        self.sender = TxSender(
+            self.client,
+            self.signer,
+            self.journal,
+            chain_id=CHAIN_ID,
+            clock=self.clock,
+            settings=SenderSettings(heads_max_age_s=0.0, send_attempts=1),
+        )
+        await self.sender.start()
+        self.chain = EvmSwapChain(
+            client=self.client, sender=self.sender, journal=self.journal, clock=self.clock, block_time_s=1.0
+        )
+
+    async def call(self, data, to=HTLC_ADDRESS):
+        return await self.sender.submit(EvmCall(to=to, data=data, gas_limit=300_000))
+
+    def lock(self, timelock=3_000):
+        return Lock(
+            chain_id=CHAIN_ID,
+            contract=HTLC_ADDRESS,
+            preimage_hash=sha256(PREIMAGE),
+            amount=1_000,
+            token=TEST_TOKEN_ADDRESS,
+            claimer=self.signer.address,
+            refunder=self.signer.address,
+            timelock=self.now_s + timelock,
+        )
+
+    async def locked(self, lock=None):
+        """A lock that stands."""
+        lock = lock or self.lock()
+        await self.call(encode_mint(self.signer.address, lock.amount), TEST_TOKEN_ADDRESS)
+        with pytest.raises(NodeError):
+            await self.chain.send_lock("lock", lock, not_after=self.now_s + 60)  # approves first
+        await self.chain.send_lock("lock", lock, not_after=self.now_s + 60)
+        assert (await self.view(lock)).latest.status is LockStatus.LOCKED
+        return lock
+
+    async def view(self, lock):
+        return await self.chain.view(lock, POLICY, lock_key="lock")
+
+    async def finalize(self):
+        await self.evm.mine(4)
+        await self.sender._look()
+
+
+@pytest.fixture
+async def world():
+    clock = VirtualClock()
+    async with EmbeddedEvm(
+        clock=clock, automine=True, balances={LocalSigner.from_hex("07" * 32).address: 10**20}
+    ) as evm:
+        world = World(evm, clock)
+        await world.start()
+        yield world
+        await world.sender.close()
+
+
+async def refuse(params):
+    raise RpcError(-32000, "rlp: so says an endpoint that keeps what it was sent")
+
+
+async def vanish(params):
+    raise NodeConnectionError("gone", request_sent=False)
+
+
+class Stops(MemoryTxJournal):
+    """The process stands still for a while after it has signed, or ends there."""
+
+    def __init__(self, clock, *, seconds=0, dead=False):
+        super().__init__()
+        self._clock = clock
+        self._seconds = seconds
+        self._dead = dead
+
+    async def put_new(self, record):
+        await super().put_new(record)
+        self._clock.jump_wall_clock(self._seconds)
+        if self._dead:
+            raise asyncio.CancelledError
+
+
+async def test_a_claim_whose_time_passed_before_it_was_first_sent_never_shows_the_preimage(world):
+    lock = await world.locked()
+    world.journal = Stops(world.clock, seconds=200)
+    await world.start()
+    sent, not_after = len(world.endpoint.sent), world.now_s + 100
+    with pytest.raises(NodeError):  # signed: nothing is certain from this alone
+        await world.chain.send_claim("claim", lock, PREIMAGE, not_after=not_after)
+    with pytest.raises(Expired):  # certain: it was never sent, so the payment may go back
+        await world.chain.send_claim("claim", lock, PREIMAGE, not_after=not_after)
+    assert len(world.endpoint.sent) == sent
+
+
+async def test_a_claim_that_was_signed_before_a_crash_is_not_sent_late_either(world):
+    lock = await world.locked()
+    world.journal = Stops(world.clock, dead=True)
+    await world.start()
+    not_after = world.now_s + 100
+    with pytest.raises(Layer2Error):
+        await world.chain.send_claim("claim", lock, PREIMAGE, not_after=not_after)
+    sent = len(world.endpoint.sent)
+    world.clock.jump_wall_clock(200)
+    await world.start()
+    await world.sender._look()
+    with pytest.raises(Expired):
+        await world.chain.send_claim("claim", lock, PREIMAGE, not_after=not_after)
+    assert len(world.endpoint.sent) == sent
+
+
+async def test_what_a_restart_sends_counts_as_sent(world):
+    """A claim that the first life signed and the second sent is pursued by the third, however late."""
+    lock = await world.locked()
+    world.journal = Stops(world.clock, dead=True)
+    await world.start()
+    not_after = world.now_s + 100
+    with pytest.raises(Layer2Error):
+        await world.chain.send_claim("claim", lock, PREIMAGE, not_after=not_after)
+    world.endpoint.lies["eth_sendRawTransaction"] = vanish
+    await world.start()
+    await world.sender._look()
+    assert (await world.journal.get("claim")).sent
+    world.endpoint.lies.clear()
+    world.clock.jump_wall_clock(200)
+    await world.start()
+    await world.chain.send_claim("claim", lock, PREIMAGE, not_after=not_after)
+    assert (await world.view(lock)).latest.preimage == PREIMAGE
+
+
+async def test_a_claim_that_a_liar_refused_is_pursued_however_late(world):
+    lock = await world.locked()
+    world.endpoint.lies["eth_sendRawTransaction"] = refuse
+    not_after = world.now_s + 100
+    for late in (0, 200, 200):
+        world.clock.jump_wall_clock(late)
+        with pytest.raises(NodeError):  # the liar may know the preimage: never again is anything certain
+            await world.chain.send_claim("claim", lock, PREIMAGE, not_after=not_after)
+        assert (await world.journal.get("claim")).sent
+        await world.start()
+    world.endpoint.lies.clear()
+    await world.chain.send_claim("claim", lock, PREIMAGE, not_after=not_after)
+    assert (await world.view(lock)).latest.preimage == PREIMAGE
+
+
+async def test_an_exit_that_reverted_for_good_is_tried_again(world):
+    """The token may have been paused, or the transaction may have come a block too early."""
+    lock = world.lock()
+    await world.chain.send_claim("claim", lock, PREIMAGE, not_after=None)
+    await world.chain.send_refund("refund", lock)
+    await world.finalize()
+    assert (await world.journal.get("claim")).succeeded is False
+    sent = len(world.endpoint.sent)
+    await world.chain.send_claim("claim", lock, PREIMAGE, not_after=None)
+    await world.chain.send_claim("claim", lock, PREIMAGE, not_after=None)
+    assert len(world.endpoint.sent) == sent + 1  # one more, and not one more each time
+    await world.finalize()
+    await world.locked(lock)
+    await world.chain.send_claim("claim", lock, PREIMAGE, not_after=None)
+    assert (await world.view(lock)).latest.preimage == PREIMAGE
+
+
+async def test_a_refund_that_came_too_early_is_tried_again(world):
+    lock = await world.locked()
+    await world.chain.send_refund("refund", lock)
+    await world.finalize()
+    world.clock.jump_wall_clock(lock.timelock - world.now_s)
+    await world.chain.send_refund("refund", lock)
+    assert (await world.view(lock)).latest.status is LockStatus.REFUNDED
+
+
+async def test_a_lock_is_never_sent_a_second_time(world):
+    lock = await world.locked()
+    sent = len(world.endpoint.sent)
+    await world.finalize()
+    await world.chain.send_lock("lock", lock, not_after=world.now_s + 60)
+    assert len(world.endpoint.sent) == sent
+
+
+async def test_a_replaced_lock_is_not_dead_while_an_earlier_form_of_it_has_a_later_nonce(world):
+    """Whom it was shown to first may still send that one, once the account's nonce comes there."""
+    variants = []
+    for nonce in (7, 5):
+        signed = await sign_transaction(
+            UnsignedTransaction(
+                chain_id=CHAIN_ID,
+                nonce=nonce,
+                gas_limit=21_000,
+                max_fee_per_gas=1,
+                max_priority_fee_per_gas=1,
+                to=HTLC_ADDRESS,
+                value=0,
+                data=b"",
+            ),
+            world.signer,
+        )
+        variants.append(SignedVariant(raw=signed.raw, hash=signed.hash, max_fee_per_gas=1, max_priority_fee_per_gas=1))
+    record = TxRecord(
+        key="lock",
+        request_digest=b"",
+        chain_id=CHAIN_ID,
+        sender=world.signer.address,
+        nonce=5,
+        variants=tuple(variants),
+        state=TxState.REPLACED,
+        created_ms=0,
+    )
+    await world.journal.put_new(record)
+    assert (await world.view(world.lock())).own_lock is OwnTransaction.OPEN
+    world.journal = MemoryTxJournal()
+    await world.journal.put_new(replace(record, variants=record.variants[1:]))
+    await world.start()
+    assert (await world.view(world.lock())).own_lock is OwnTransaction.DEAD
