@@ -39,8 +39,9 @@ def decide(deal: Deal, state: State, seen: Observation) -> Decision | None:
             refused_pay = isinstance(state, Paying) and seen.key == PayInvoice.name
             return Decision(state=Failed(reason=seen.reason)) if refused_pay else None
         case HashTaken():
-            # Nothing was paid for this lock and nothing will be: the hash belongs to another swap.
-            return Decision(state=Failed(reason="the payment hash belongs to another swap"))
+            # Said of the step that begins to pay: nothing was paid for this lock, and nothing will be.
+            unpaid = isinstance(state, Offered)
+            return Decision(state=Failed(reason="the payment hash belongs to another swap")) if unpaid else None
         case CancelRequested() | RefundOffer() | InvoiceView():
             return None
         case _:
