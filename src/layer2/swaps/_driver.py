@@ -19,7 +19,7 @@ from layer2.swaps._look import Looker
 from layer2.swaps._machine import decide
 from layer2.swaps._observations import CancelRequested, EffectRefused, HashTaken, Observation
 from layer2.swaps._ports import StoredSwap, SwapChain, SwapStore
-from layer2.swaps._states import Deal, Watch
+from layer2.swaps._states import Deal, NeedsAttention, Watch
 
 __all__ = ["HashTakenError", "SwapDriver"]
 
@@ -145,6 +145,7 @@ class SwapDriver:
 
     async def _drive_to_end(self, swap_id: str) -> None:
         swap = await self._retrying(swap_id, lambda: self._store.load(swap_id))
+        self._remind(swap)
         failures = 0
         while not swap.state.final:
             wake = self._wakes[swap_id]
@@ -157,7 +158,7 @@ class SwapDriver:
                 failures += 1
                 self._on_alarm(swap.deal, "storage.write_failed", str(error))
                 await self._pause(wake, _delay(failures))
-                swap = await self._retrying(swap_id, lambda: self._store.load(swap_id))
+                swap = await self._reload(swap)
                 continue
             except Layer2Error as error:
                 failures += 1
@@ -175,6 +176,19 @@ class SwapDriver:
             failures = 0
             if not moved:
                 await self._pause(wake, self._poll_s)
+
+    async def _reload(self, old: StoredSwap) -> StoredSwap:
+        """Read a swap again after a write failed: the write may have been made all the same, and then nobody was told."""
+        swap = await self._retrying(old.deal.id, lambda: self._store.load(old.deal.id))
+        if swap.version != old.version:
+            self._remind(swap)
+            self._on_change(swap)
+        return swap
+
+    def _remind(self, swap: StoredSwap) -> None:
+        """The alarm of a swap that somebody must look at is raised again by each process: the first may have died with it."""
+        if isinstance(swap.state, NeedsAttention):
+            self._on_alarm(swap.deal, "swap.needs_attention", swap.state.reason)
 
     async def _retrying(self, swap_id: str, call: Callable[[], Awaitable[StoredSwap]]) -> StoredSwap:
         delay = RETRY_S
