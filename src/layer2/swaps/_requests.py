@@ -187,6 +187,8 @@ class SwapRequests:
         timing = self.place.timing
         submarine = direction is SwapDirection.SUBMARINE
         if submarine:
+            if not pair.depth_policies:
+                raise SwapRefused("the provider does not say at which depth it acts", rule="depth")
             token = self._to_token(amount_sat)
             policy = next((p for bound, p in pair.depth_policies if token <= bound), pair.depth_policies[-1][1])
             life = timing.lock_window_s + min_invoice_life_s(timing, policy)
@@ -279,7 +281,7 @@ class SwapRequests:
             self._account.address,
             token_amount=self._to_token(price.amount_sat),
             invoice_msat=invoice.amount_msat,
-            max_fee_sat=max_fee_sat,
+            max_fee_sat=min(max_fee_sat, price.provider_fee_sat),
             payment_hash=invoice.payment_hash,
             invoice=invoice.text,
             policy=price.policy,
@@ -323,7 +325,7 @@ class SwapRequests:
             claimer,
             token_amount=token_amount,
             invoice_msat=price.amount_sat * MSAT,
-            max_fee_sat=max_fee_sat,
+            max_fee_sat=min(max_fee_sat, price.provider_fee_sat),
             payment_hash=payment_hash,
             invoice=None,
             policy=price.policy,
@@ -337,7 +339,7 @@ class SwapRequests:
             invoice_final_cltv=invoice.min_final_cltv_delta,
             pays_itself=pays_itself,
             preimage_time_ms=time_ms,
-            routing_fee_limit_msat=max(0, max_fee_sat - price.provider_fee_sat) * MSAT,
+            routing_fee_limit_msat=max(0, (price.amount_sat + max_fee_sat) * MSAT - signed.terms.invoice_amount_msat),
             max_gas_wei=price.max_gas_wei,
         )
 

@@ -1,0 +1,122 @@
+"""A provider that quotes one price and signs another."""
+
+import pytest
+
+from layer2 import BTC
+from layer2.assets import AssetForm
+from layer2.errors import FeeLimitExceeded, SwapRefused
+from layer2.provider import LocalProvider
+from layer2.signers import LocalSigner
+from layer2.swaps import DEVNET_TIMING, Fees, Place, PreimageSource, SwapRequests
+from layer2.terms import DepthPolicy, SwapDirection
+from layer2.transactions import Depth
+
+AMOUNT = 100_000
+
+
+class Greedy:
+    """Shows ``shown`` as its fees, and passes everything else on to an honest provider."""
+
+    def __init__(self, service, shown):
+        self._honest = LocalProvider(service)
+        self._shown = shown
+
+    async def info(self):
+        info = await self._honest.info()
+        changed = {name: getattr(info, name).model_copy(update=self._shown) for name in ("submarine", "reverse")}
+        return info.model_copy(update=changed)
+
+    def __getattr__(self, name):
+        return getattr(self._honest, name)
+
+
+class Account:
+    address = LocalSigner.from_hex("0d" * 32).address
+
+    async def token_balance(self):
+        return 10**12
+
+    async def check_gas(self, swaps):
+        return 10**12
+
+
+@pytest.fixture
+def requests_of(world):
+    def make(**shown):
+        async def later():
+            return world.clock.now_ms()
+
+        async def unknown(payment_hash):
+            return False
+
+        async def no_lag():
+            return 0
+
+        token = AssetForm(asset=BTC, chain_id=60808, contract=world.place.token.contract, decimals=8)
+        return SwapRequests(
+            provider=Greedy(world.service, shown),
+            account=Account(),
+            node=world.merchant,
+            place=Place(
+                chain_id=60808,
+                contract=world.place.contract,
+                token=token,
+                timing=DEVNET_TIMING,
+                lightning_network="regtest",
+            ),
+            preimages=PreimageSource(LocalSigner.from_hex("0d" * 32)),
+            next_preimage_time=later,
+            hash_known=unknown,
+            depth_policy=lambda _: DepthPolicy(depth=Depth.INCLUDED),
+            open_swaps=tuple,
+            max_unsafe=10**12,
+            safe_lag_s=no_lag,
+            max_safe_lag_s=7_200,
+            clock=world.clock,
+        )
+
+    return make
+
+
+async def deal(requests, direction, world, max_fee):
+    price = await requests.price(direction, AMOUNT, max_fee_sat=max_fee, pays_itself=True)
+    if direction is SwapDirection.REVERSE:
+        return await requests.reverse(Account.address, price, max_fee_sat=max_fee, pays_itself=True)
+    text = await world.invoice(AMOUNT * 1000)
+    return await requests.submarine(text, price, max_fee_sat=max_fee, own_invoice=False)
+
+
+@pytest.mark.parametrize("direction", list(SwapDirection))
+async def test_more_than_was_quoted_is_refused_even_below_the_bound(world, requests_of, direction):
+    requests = requests_of(fees=Fees(ppm=0, base=0))
+    with pytest.raises(SwapRefused) as caught:
+        await deal(requests, direction, world, 5_000)
+    assert caught.value.rule == "fee"
+
+
+async def test_routing_gets_only_what_the_providers_fee_leaves_of_the_bound(world, requests_of):
+    requests = requests_of()
+    fee = world.settings.fee(AMOUNT)
+    made = await deal(requests, SwapDirection.REVERSE, world, fee + 30)
+    assert made.routing_fee_limit_msat == 30_000
+
+
+@pytest.mark.parametrize("fees", [{"ppm": -10_000, "base": 0}, {"ppm": -1, "base": 0}])
+async def test_a_fee_below_zero_is_none(world, requests_of, fees):
+    """It would raise what may be spent on routing above the bound."""
+    requests = requests_of(fees=Fees.model_construct(**fees))
+    with pytest.raises(SwapRefused):
+        await deal(requests, SwapDirection.REVERSE, world, 5_000)
+
+
+async def test_a_provider_without_depths_is_refused(world, requests_of):
+    requests = requests_of(depth_policies=())
+    with pytest.raises(SwapRefused) as caught:
+        await deal(requests, SwapDirection.SUBMARINE, world, 5_000)
+    assert caught.value.rule == "depth"
+
+
+async def test_a_fee_above_the_bound_is_refused_before_anything_is_asked_for(world, requests_of):
+    with pytest.raises(FeeLimitExceeded):
+        await deal(requests_of(), SwapDirection.SUBMARINE, world, 1)
+    assert world.inventory.active == 0
