@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from layer2._proving import Prover
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["assemble_transfers"]
 
 
+_NO_BOUND = 2**64
+"""Development networks have no sequencer that could stall."""
+
+
 class _RefundConsent:
     """Asks the provider for its consent to an early refund, and checks the signature before it goes further."""
 
@@ -55,11 +59,12 @@ def _requests(
     provider: ProviderApi,
     journal: SwapJournal,
     chain: EvmSwapChain,
-    open_swaps: Callable[[], int],
+    open_swaps: Callable[[], Sequence[StoredSwap]],
 ) -> SwapRequests:
     signer, place = factory.signer, factory.place()
     assert signer is not None
     assert place.token.contract is not None
+    local = factory.config.network in ("devnet", "embedded")
     account = EvmAccount(
         client=bob.rpc,
         fees=FeeOracle(bob.rpc, FeeLimits(), factory.clock),
@@ -77,6 +82,7 @@ def _requests(
         hash_known=journal.hash_known,
         depth_policy=factory.config.depth_policy,
         open_swaps=open_swaps,
+        max_unsafe=_NO_BOUND if local else factory.config.swap.max_unsafe_total,
         safe_lag_s=chain.safe_lag_s,
         max_safe_lag_s=factory.config.swap.max_safe_lag_s,
         clock=factory.clock,
@@ -101,6 +107,8 @@ def assemble_transfers(
     journal = SwapJournal(factory.store, Role.CLIENT)
     provider = factory.provider()
     block_time_s = float(place.timing.evm_block_s)
+    bob_section = factory.config.bob
+    poll_s = block_time_s if bob_section is None else bob_section.poll_interval_ms / 1000
     chain = EvmSwapChain(
         client=bob.rpc,
         sender=bob.sender,
@@ -115,13 +123,13 @@ def assemble_transfers(
         counterparty=NoCounterparty() if provider is None else _RefundConsent(provider),
         preimages=PreimageSource(signer),
         clock=factory.clock,
-        poll_s=block_time_s / 2,
+        poll_s=min(block_time_s / 2, poll_s),
         on_change=on_change,
         on_alarm=on_alarm,
     )
     prover = Prover(bob=bob, journal=journal, registry=factory.registry, contract=factory.contract)
     requests = (
-        None if provider is None else _requests(factory, bob, node, provider, journal, chain, lambda: engine.active)
+        None if provider is None else _requests(factory, bob, node, provider, journal, chain, lambda: engine.open_swaps)
     )
     service = TransferService(
         config=factory.config,

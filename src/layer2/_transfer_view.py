@@ -26,6 +26,7 @@ from layer2.swaps import (
     Revealed,
     Settled,
     Settling,
+    expected_s,
     latest_claim_start,
 )
 from layer2.terms import SwapDirection
@@ -34,7 +35,7 @@ from layer2.transfers import QuotedFee, Transfer, TransferEvent, TransferHost, T
 if TYPE_CHECKING:
     from layer2.swaps import Deal, State, StoredSwap
 
-__all__ = ["event_of", "failure_of", "is_decided", "state_name", "step", "transfer_of"]
+__all__ = ["act_by", "event_of", "failure_of", "is_decided", "state_name", "step", "transfer_of"]
 
 _BTC_TOKEN_DECIMALS = 8
 
@@ -93,7 +94,8 @@ def failure_of(swap: StoredSwap) -> Layer2Error | None:
             )
 
 
-def _act_by(deal: Deal, state: State) -> int | None:
+def act_by(deal: Deal, state: State) -> int | None:
+    """Unix seconds by which a process must drive the swap again; None if nothing of ours is bound."""
     terms = deal.terms
     match state:
         case Paying() | Revealed() if deal.direction is SwapDirection.REVERSE:
@@ -128,7 +130,7 @@ def _quote(deal: Deal) -> TransferQuote:
         htlc_contract=lock.contract,
         provider=terms.provider,
         depth_policy=terms.depth_policy,
-        seconds_expected=0,
+        seconds_expected=expected_s(terms.timing, terms.depth_policy),
         seconds_worst=max(0, lock.timelock - terms.created_at),
         expires_at=terms.lock_by,
     )
@@ -144,7 +146,7 @@ def transfer_of(swap: StoredSwap, host: TransferHost) -> Transfer:
         invoice=swap.deal.terms.invoice,
         created_at_ms=swap.created_at_ms,
         updated_at_ms=swap.updated_at_ms,
-        act_by=_act_by(swap.deal, swap.state),
+        act_by=act_by(swap.deal, swap.state),
         _host=host,
     )
 

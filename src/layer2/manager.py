@@ -468,9 +468,18 @@ class Layer2Manager:
             protocols=protocols,
             unfinished_transfers=0 if self._engine is None else self._engine.active,
             needs_attention=tuple(sorted(self._attention)),
+            run_again_by=self._run_again_by(),
             operations_running=self._operations.running,
             operations_queued=self._operations.queued,
         )
+
+    def _run_again_by(self) -> int | None:
+        if self._engine is None:
+            return None
+        from layer2._transfer_view import act_by
+
+        times = [act_by(swap.deal, swap.state) for swap in self._engine.open_swaps]
+        return min((time for time in times if time is not None), default=None)
 
     async def close_async(self) -> None:
         """Close everything, in bounded time. Unfinished transfers stay in the store. Idempotent."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         check_timing,
         claim_room_s,
         depth_wait_s,
+        expected_s,
         fast_s,
         latest_claim_start,
         may_claim,
@@ -110,7 +111,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "_checks": "Expected check_reverse_terms check_submarine_terms",
     "_deadlines": (
-        "BOB_TIMING DEVNET_TIMING check_timing claim_room_s depth_wait_s fast_s latest_claim_start may_claim "
+        "BOB_TIMING DEVNET_TIMING check_timing claim_room_s depth_wait_s expected_s fast_s latest_claim_start may_claim "
         "may_lock_reverse may_pay "
         "min_invoice_life_s refund_margin_s reverse_final_cltv "
         "reverse_lock_by reverse_timelock slow_s submarine_lock_by submarine_timelock"
@@ -224,6 +225,7 @@ __all__ = [
     "claim_room_s",
     "decide",
     "depth_wait_s",
+    "expected_s",
     "fast_s",
     "first_state",
     "latest_claim_start",

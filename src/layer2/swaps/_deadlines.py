@@ -23,6 +23,7 @@ __all__ = [
     "check_timing",
     "claim_room_s",
     "depth_wait_s",
+    "expected_s",
     "fast_s",
     "latest_claim_start",
     "may_claim",
@@ -130,6 +131,11 @@ def fast_s(timing: ChainTiming, blocks: int) -> int:
         return 0
     times = _fast_blocks(blocks) if timing.bitcoin_poisson else float(blocks)
     return math.floor(times * timing.bitcoin_block_ms * 100 / (1000 * (100 + timing.bitcoin_rate_margin_percent)))
+
+
+def expected_s(timing: ChainTiming, policy: DepthPolicy) -> int:
+    """How long a transfer takes if all goes well: two events on the chain, each at depth, and a payment."""
+    return 2 * (depth_wait_s(timing, policy) + 2 * timing.evm_block_s) + 5
 
 
 def submarine_lock_by(timing: ChainTiming, created_at: int) -> int:

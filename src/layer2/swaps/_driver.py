@@ -47,6 +47,7 @@ class SwapDriver:
         actor: Actor,
         clock: Clock,
         poll_s: float,
+        on_load: Callable[[StoredSwap], None],
         on_change: Callable[[StoredSwap], None],
         on_alarm: Callable[[Deal, str, str], None],
         parallel: int = 32,
@@ -57,6 +58,7 @@ class SwapDriver:
         self._actor = actor
         self._clock = clock
         self._poll_s = poll_s
+        self._on_load = on_load
         self._on_change = on_change
         self._on_alarm = on_alarm
         self._steps = asyncio.Semaphore(parallel)
@@ -145,6 +147,7 @@ class SwapDriver:
 
     async def _drive_to_end(self, swap_id: str) -> None:
         swap = await self._retrying(swap_id, lambda: self._store.load(swap_id))
+        self._on_load(swap)
         self._remind(swap)
         failures = 0
         while not swap.state.final:

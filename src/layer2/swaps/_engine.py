@@ -55,6 +55,7 @@ class SwapEngine:
     ) -> None:
         self._store = store
         self._on_change = on_change
+        self._open: dict[str, StoredSwap] = {}
         self._on_alarm = on_alarm
         self._listeners: dict[str, set[asyncio.Queue[StoredSwap]]] = {}
         actor = Actor(store=store, chain=chain, node=node, preimages=preimages, clock=clock)
@@ -66,6 +67,7 @@ class SwapEngine:
             actor=actor,
             clock=clock,
             poll_s=poll_s,
+            on_load=self._take,
             on_change=self._changed,
             on_alarm=self._alarm,
         )
@@ -142,7 +144,19 @@ class SwapEngine:
                 return swap
         raise AssertionError("follow ends only after a final state")
 
+    @property
+    def open_swaps(self) -> tuple[StoredSwap, ...]:
+        """Every swap under way, as it stands."""
+        return tuple(self._open.values())
+
+    def _take(self, swap: StoredSwap) -> None:
+        if swap.state.final:
+            self._open.pop(swap.deal.id, None)
+        else:
+            self._open[swap.deal.id] = swap
+
     def _changed(self, swap: StoredSwap) -> None:
+        self._take(swap)
         for queue in self._listeners.get(swap.deal.id, ()):
             queue.put_nowait(swap)
         self._on_change(swap)

@@ -6,7 +6,7 @@ Nothing here moves money. It ends with a ``Deal`` that the engine stores and dri
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -19,11 +19,12 @@ from layer2.swaps._checks import Expected, check_reverse_terms, check_submarine_
 from layer2.swaps._deadlines import (
     DEFAULT_FINAL_CLTV,
     claim_room_s,
-    depth_wait_s,
+    expected_s,
     min_invoice_life_s,
     refund_margin_s,
     submarine_timelock,
 )
+from layer2.swaps._ports import StoredSwap
 from layer2.swaps._preimage import FORBIDDEN_HASHES, PreimageSource
 from layer2.swaps._provider_client import ProviderApi
 from layer2.swaps._states import Deal, Role
@@ -97,7 +98,8 @@ class SwapRequests:
         next_preimage_time: Callable[[], Awaitable[int]],
         hash_known: Callable[[bytes], Awaitable[bool]],
         depth_policy: Callable[[int], DepthPolicy],
-        open_swaps: Callable[[], int],
+        open_swaps: Callable[[], Sequence[StoredSwap]],
+        max_unsafe: int,
         safe_lag_s: Callable[[], Awaitable[int]],
         max_safe_lag_s: int,
         clock: Clock,
@@ -111,6 +113,7 @@ class SwapRequests:
         self._hash_known = hash_known
         self._depth_policy = depth_policy
         self._open_swaps = open_swaps
+        self._max_unsafe = max_unsafe
         self._safe_lag_s = safe_lag_s
         self._max_safe_lag_s = max_safe_lag_s
         self._clock = clock
@@ -155,15 +158,31 @@ class SwapRequests:
                 hint="split the amount, or ask another provider",
             )
         # The exits of what is open already need their gas too.
-        max_gas_wei = await self._account.check_gas(self._open_swaps() + 1)
+        max_gas_wei = await self._account.check_gas(len(self._open_swaps()) + 1)
         price = self._priced(info, pair, direction, amount_sat, max_fee_sat, max_gas_wei, pays_itself=pays_itself)
-        if price.policy.depth is Depth.INCLUDED and await self._safe_lag_s() > self._max_safe_lag_s:
+        if price.policy.depth is Depth.INCLUDED:
+            await self._check_unsafe(amount_sat)
+        return price
+
+    async def _check_unsafe(self, amount_sat: int) -> None:
+        # A stalled batcher undoes together all that only the sequencer has confirmed.
+        unsafe = sum(
+            self._to_sat(swap.deal.terms.lock.amount)
+            for swap in self._open_swaps()
+            if swap.state.committed and swap.deal.terms.depth_policy.depth is Depth.INCLUDED
+        )
+        if unsafe + amount_sat > self._max_unsafe:
+            raise SwapRefused(
+                f"{unsafe} satoshi already hang on blocks that only the sequencer has confirmed; the bound is {self._max_unsafe}",
+                rule="max_unsafe",
+                hint="wait until earlier transfers are final, or raise swap.max_unsafe_total",
+            )
+        if await self._safe_lag_s() > self._max_safe_lag_s:
             raise SwapRefused(
                 "the chain has not been safe for too long to begin a swap that does not wait for it",
                 rule="safe_lag",
                 hint="wait, or configure swap.depth so that it waits for the safe head",
             )
-        return price
 
     def _priced(
         self,
@@ -206,7 +225,7 @@ class SwapRequests:
             max_gas_wei=max_gas_wei,
             policy=policy,
             expires_at=self._now_s() + timing.lock_window_s,
-            seconds_expected=2 * (depth_wait_s(timing, policy) + 2 * timing.evm_block_s) + 5,
+            seconds_expected=expected_s(timing, policy),
             seconds_worst=worst,
         )
 
