@@ -90,13 +90,16 @@ def read_anchors(path: Path) -> Anchors:
     Raises:
         ConfigurationError: it cannot be read, or is of another form.
     """
+    from pydantic_core import from_json
+
     try:
-        content: Any = _of_our_kind(json.loads(_read(path)))
+        # The standard library's parser has no limit on nesting but the interpreter's, which py-evm raises beyond the C stack.
+        content: Any = _of_our_kind(from_json(_read(path)))
         blocks = {
             block_hash(entry["hash"]): Depth[entry.get("depth", "included").upper()] for entry in content["blocks"]
         }
         tokens = tuple(_token(int(content["chain_id"]), entry) for entry in content.get("tokens", ()))
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, Layer2Error) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, Layer2Error) as error:
         raise ConfigurationError(
             f"{path} is no file of trusted blocks",
             path=str(path),
