@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from contextlib import AsyncExitStack
 
 import pytest
@@ -98,6 +99,18 @@ async def test_nonsense_is_an_unexpected_reply(answering, answer):
         await client.info()
     assert caught.value.endpoint.startswith("http://127.0.0.1:")
     assert not caught.value.money_may_have_moved
+
+
+async def test_a_refusal_whose_reason_cannot_be_read_is_still_a_refusal(answering):
+    limit = sys.getrecursionlimit()
+    # Other packages raise the limit past the end of the stack; a parser that recurses with the text would end the process.
+    sys.setrecursionlimit(100_000)
+    try:
+        client = await answering(reply(b"[" * 200_000, status="422 Unprocessable Content"))
+        with pytest.raises(SwapRefused, match="no reason given"):
+            await client.info()
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 async def test_half_an_answer_is_a_broken_connection(answering):

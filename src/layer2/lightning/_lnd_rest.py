@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import ssl
 import weakref
@@ -177,8 +176,11 @@ class LndRest:
             raise _connection_error(exc, self.endpoint) from exc
 
     def _parse(self, data: bytes, response: aiohttp.ClientResponse) -> dict[str, Any]:
+        # Its nesting is bounded; the standard parser's is only by a limit that others in the process may raise past the stack.
+        from pydantic_core import from_json
+
         try:
-            reply = json.loads(data)
+            reply = from_json(data)
         except ValueError as exc:
             if response.status == 200:
                 raise UnexpectedReply("lnd's answer is not JSON, or cut short", endpoint=self.endpoint) from exc

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import json
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -204,9 +203,12 @@ async def _read(response: aiohttp.ClientResponse) -> dict[str, Any]:
             raise UnexpectedReply(f"the recipient's service sends more than {MAX_REPLY_BYTES} bytes")
     if response.status == 429:
         raise RateLimited("the recipient's service answers 429: asked too often")
+    # Its nesting is bounded; the standard parser's is only by a limit that others in the process may raise past the stack's end.
+    from pydantic_core import from_json
+
     try:
-        reply = json.loads(bytes(data))
-    except (ValueError, RecursionError) as exc:
+        reply = from_json(bytes(data))
+    except ValueError as exc:
         raise UnexpectedReply(f"the recipient's service answers HTTP {response.status} without JSON") from exc
     if not isinstance(reply, dict):
         raise UnexpectedReply("the recipient's service answers with something else than a JSON object")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import ssl
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -164,9 +163,12 @@ class HttpProvider:
 
 
 def _problem(raw: bytes) -> tuple[str, str | None]:
+    # Its nesting is bounded; the standard parser's is only by a limit that others in the process may raise past the stack's end.
+    from pydantic_core import from_json
+
     try:
-        body = json.loads(raw)
+        body = from_json(raw)
         detail, rule = body.get("detail"), body.get("rule")
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, AttributeError):
         return "no reason given", None
     return str(detail)[:300], str(rule)[:60] if rule is not None else None
