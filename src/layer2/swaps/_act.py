@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, assert_never
 
 from layer2._clock import Clock
@@ -84,6 +84,7 @@ class Actor:
         if swap.restored and isinstance(wanted.effect, PayInvoice | SendLock):
             # The life that this copy does not know of may have done it: only the nodes can tell, by what is looked at.
             return None
+        lock, key = swap.deal.terms.lock, f"swap:{swap.deal.id}:{wanted.effect.name}"
         match wanted.effect:
             case PayInvoice():
                 return await self._pay(swap, wake)
@@ -91,42 +92,45 @@ class Actor:
                 await self._settle(preimage)
             case CancelInvoice():
                 await self._cancel(swap)
-            case SendLock() | Claim() | Refund() | RefundEarly() as effect:
-                try:
-                    await self._send(swap, effect)
-                except _CERTAIN as error:
-                    return EffectRefused(key=effect.name, reason=str(error))
+            case SendLock(not_after=not_after):
+                return await self._sent(SendLock.name, self._chain.send_lock(key, lock, not_after=not_after))
+            case Claim() as effect:
+                return await self._claim(swap, key, effect)
+            case Refund():
+                if await self._stands(swap):
+                    return await self._sent(Refund.name, self._chain.send_refund(key, lock))
+            case RefundEarly(signature=signature):
+                if await self._stands(swap):
+                    return await self._sent(RefundEarly.name, self._chain.send_refund_early(key, lock, signature))
             case _:
                 assert_never(wanted.effect)
         return None
 
-    async def _send(self, swap: StoredSwap, effect: SendLock | Claim | Refund | RefundEarly) -> None:
-        lock = swap.deal.terms.lock
-        key = f"swap:{swap.deal.id}:{effect.name}"
-        match effect:
-            case SendLock(not_after=not_after):
-                await self._chain.send_lock(key, lock, not_after=not_after)
-            case Refund():
-                await self._chain.send_refund(key, lock)
-            case RefundEarly(signature=signature):
-                await self._chain.send_refund_early(key, lock, signature)
-            case Claim():
-                await self._claim(swap, key, effect)
-            case _:
-                assert_never(effect)
+    async def _sent(self, name: str, sending: Awaitable[None]) -> EffectRefused | None:
+        # Only what the sending itself raises is certain: a look or a signer that fails says nothing of what was sent before.
+        try:
+            await sending
+        except _CERTAIN as error:
+            return EffectRefused(key=name, reason=str(error))
+        return None
 
-    async def _claim(self, swap: StoredSwap, key: str, effect: Claim) -> None:
+    async def _stands(self, swap: StoredSwap, *, deep: bool = False) -> bool:
+        """Whether the lock is there to be claimed or refunded; with ``deep`` also at the depth of the terms."""
+        view = await self._chain.view(swap.deal.terms.lock, swap.deal.terms.depth_policy, lock_key=None)
+        readings = (view.latest, view.at_depth) if deep else (view.latest,)
+        return all(reading.status is LockStatus.LOCKED for reading in readings)
+
+    async def _claim(self, swap: StoredSwap, key: str, effect: Claim) -> EffectRefused | None:
         deal = swap.deal
-        view = await self._chain.view(deal.terms.lock, deal.terms.depth_policy, lock_key=None)
-        if view.latest.status is not LockStatus.LOCKED:
-            return
-        if effect.preimage is not None:
-            preimage = effect.preimage
-        else:
+        if not await self._stands(swap, deep=effect.preimage is None):
+            return None
+        preimage = effect.preimage
+        if preimage is None:
             assert self._preimages is not None
             assert deal.preimage_time_ms is not None
             preimage = await self._preimages.preimage(deal.terms.lock, deal.preimage_time_ms)
-        await self._chain.send_claim(key, deal.terms.lock, preimage, not_after=effect.not_after)
+        sending = self._chain.send_claim(key, deal.terms.lock, preimage, not_after=effect.not_after)
+        return await self._sent(Claim.name, sending)
 
     async def _settle(self, preimage: bytes) -> None:
         assert self._node is not None
@@ -151,7 +155,9 @@ class Actor:
         if (reason := self._refused.pop(swap_id, None)) is not None:
             return EffectRefused(key=PayInvoice.name, reason=reason)
         if self._node is None:
-            return EffectRefused(key=PayInvoice.name, reason="no Lightning node is configured")
+            # An earlier process may have had one, and begun.
+            begun = self._pay_begun(swap)
+            return None if begun else EffectRefused(key=PayInvoice.name, reason="no Lightning node is configured")
         record = await self._node.lookup_payment(swap.deal.terms.lock.preimage_hash)
         if record.state is not PaymentState.NONE:
             # A record exists, so this payment was begun before: its outcome is observed, never begun again.

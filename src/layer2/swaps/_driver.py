@@ -237,7 +237,8 @@ class SwapDriver:
                 trouble = error
                 continue
             if refused is not None and (moved := await self._refused(swap, refused)) is not None:
-                return moved, True
+                # Not as a move: where the new state comes to want the same again, it is not asked for without a pause.
+                return moved, False
         if trouble is not None:
             raise trouble
         return swap, False

@@ -1,0 +1,213 @@
+"""What the engine takes for certain, and what it looks at once more before it acts."""
+
+import asyncio
+import random
+from dataclasses import replace
+
+import pytest
+from swap_worlds import LOCKED, NEVER, NOW, PREIMAGE, make_deal, make_view
+
+from layer2.errors import FeeLimitExceeded, NodeConnectionError, Reverted, SignerError
+from layer2.lightning import MemoryLightning
+from layer2.storage import Store, SwapJournal
+from layer2.swaps import (
+    Abandoned,
+    LockStatus,
+    NoCounterparty,
+    Paying,
+    Revealed,
+    Role,
+    Settled,
+    SwapEngine,
+)
+from layer2.terms import SwapDirection
+from layer2.testing import VirtualClock
+
+
+class Chain:
+    """Shows ``readings`` and notes what is sent. ``trouble`` is raised by every other look from then on."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.latest = self.at_depth = NEVER
+        self.trouble = None
+        self.refusal = None
+        self.claims = []
+        self.looks = 0
+
+    async def view(self, lock, policy, *, lock_key):
+        self.looks += 1
+        if self.trouble is not None and self.looks % 2 == 0:
+            raise self.trouble
+        return make_view(self.latest, self.at_depth, now=self.clock.now_ms() // 1000)
+
+    async def send_claim(self, key, lock, preimage, *, not_after):
+        if self.refusal is not None:
+            raise self.refusal
+        self.claims.append(preimage)
+
+    async def safe_lag_s(self):
+        return 0
+
+    async def wait_for_block(self):
+        await asyncio.Event().wait()
+
+
+class Preimages:
+    """Stands in for the signer's secret."""
+
+    def __init__(self):
+        self.error = None
+
+    async def preimage(self, lock, time_ms):
+        if self.error is not None:
+            raise self.error
+        return PREIMAGE
+
+
+class World:
+    def __init__(self, store, clock):
+        self.clock = clock
+        self.journal = SwapJournal(store, Role.CLIENT)
+        self.chain = Chain(clock)
+        self.preimages = Preimages()
+        self.network = MemoryLightning(clock=clock, random_bytes=random.Random(1).randbytes)
+        self.node = self.network.add_node("client")
+        self.engine = None
+
+    async def start(self, *, node=None):
+        """Another process on the same store."""
+        if self.engine is not None:
+            await self.engine.close()
+        self.engine = SwapEngine(
+            store=self.journal,
+            chain=self.chain,
+            node=node,
+            counterparty=NoCounterparty(),
+            preimages=self.preimages,
+            clock=self.clock,
+            poll_s=1.0,
+        )
+        await self.engine.start()
+
+    async def begin(self, **changes):
+        deal = make_deal(Role.CLIENT, SwapDirection.REVERSE, preimage_time_ms=1, **changes)
+        await self.engine.begin(deal, bind_hash=True)
+        return deal.id
+
+    async def reach(self, swap_id, kind):
+        async with asyncio.timeout(20):
+            swap = await self.engine.wait_for(swap_id, lambda state: isinstance(state, kind))
+        assert isinstance(swap.state, kind), swap.state
+        return swap
+
+    async def looked(self, looks):
+        """Let time pass until the chain was looked at so often again."""
+        until = self.chain.looks + looks
+        async with asyncio.timeout(20):
+            while self.chain.looks < until:
+                await self.clock.advance(0.5)
+                await asyncio.sleep(0.001)
+
+    def lock(self, *, deep=True):
+        self.chain.latest = LOCKED
+        self.chain.at_depth = LOCKED if deep else NEVER
+
+
+@pytest.fixture
+async def world():
+    clock = VirtualClock(NOW * 1000)
+    store = await Store.open("sqlite://", clock=clock)
+    world = World(store, clock)
+    await world.start()
+    yield world
+    await world.engine.close()
+    await store.close()
+
+
+async def revealed(world):
+    """A swap that anyone may pay, whose claim was sent."""
+    swap_id = await world.begin(pays_itself=False)
+    world.lock()
+    world.engine.wake(swap_id)
+    await world.reach(swap_id, Revealed)
+    await world.looked(2)
+    assert world.chain.claims
+    return swap_id
+
+
+@pytest.mark.parametrize("trouble", [Reverted("the endpoint says so"), SignerError("locked")], ids=["chain", "signer"])
+async def test_a_look_that_fails_says_nothing_of_the_claim_that_was_sent(world, trouble):
+    swap_id = await revealed(world)
+    if isinstance(trouble, SignerError):
+        world.preimages.error = trouble
+    else:
+        world.chain.trouble = trouble
+    await world.looked(12)
+    assert isinstance((await world.engine.load(swap_id)).state, Revealed)
+    world.chain.trouble = None
+    world.chain.latest = world.chain.at_depth = replace(LOCKED, status=LockStatus.CLAIMED, preimage=PREIMAGE)
+    world.engine.wake(swap_id)
+    await world.looked(4)
+    await world.reach(swap_id, Settled)
+
+
+async def test_the_preimage_stays_while_a_reorg_has_the_lock_shallow_again(world):
+    """Decided against a deep lock, the claim finds it at another place after a crash in between."""
+    world.preimages.error = SignerError("locked")
+    swap_id = await world.begin(pays_itself=False)
+    world.lock()
+    world.engine.wake(swap_id)
+    await world.reach(swap_id, Revealed)
+    world.lock(deep=False)
+    world.preimages.error = None
+    await world.start()
+    await world.looked(6)
+    assert world.chain.claims == []
+    world.lock()
+    await world.looked(6)
+    assert world.chain.claims
+
+
+async def test_a_refusal_that_lasts_fills_neither_the_store_nor_the_processor(world):
+    """Gas above the bound for an hour: each look decides anew, but no faster than looks come."""
+    world.chain.refusal = FeeLimitExceeded("gas is dear")
+    text = (await world.network.add_node("payee").create_invoice(amount_msat=1_000, expiry_s=600)).text
+    deal = make_deal(Role.CLIENT, SwapDirection.REVERSE, preimage_time_ms=1)
+    terms = replace(deal.terms, invoice=text)
+    await world.start(node=world.node)
+    world.lock()
+    swap_id = await world.begin(signed=replace(deal.signed, terms=terms))
+    await world.reach(swap_id, Revealed)
+    looks = world.chain.looks
+    await world.looked(10)
+    versions = (await world.engine.load(swap_id)).version
+    assert versions <= 2 * (world.chain.looks - looks) + 8
+    async with asyncio.timeout(20):
+        for _ in range(200):
+            await asyncio.sleep(0.001)  # no time passes by the clock, so nothing is looked at
+    assert (await world.engine.load(swap_id)).version <= versions + 2
+
+
+async def test_a_payment_under_way_is_not_abandoned_by_a_process_without_a_node(world):
+    class Hanging:
+        def __getattr__(self, name):
+            return getattr(world.node, name)
+
+        async def pay(self, *args, **kwargs):
+            raise NodeConnectionError("gone", request_sent=True)
+
+    await world.start(node=Hanging())
+    swap_id = await world.begin()
+    await world.reach(swap_id, Paying)
+    async with asyncio.timeout(20):
+        while not (await world.engine.load(swap_id)).effects[0].begun:
+            await asyncio.sleep(0.001)
+    await world.start(node=None)
+    await world.looked(6)
+    assert isinstance((await world.engine.load(swap_id)).state, Paying)
+
+
+async def test_without_a_node_nothing_is_begun(world):
+    swap_id = await world.begin()
+    await world.reach(swap_id, Abandoned)
