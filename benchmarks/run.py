@@ -87,6 +87,25 @@ def rows(results):
     )
 
 
+def noise(results):
+    """What to know before quoting: whether the machine did other things, and which figures' rounds differ much."""
+    where = results["machine"]
+    wide = [what for what, spread in spreads(results) if spread["max"] > 1.5 * spread["min"]]
+    if where["load_before"] > where["processors"] / 2:
+        yield "The machine was busy with other work: absolute figures are too low, ratios less so."
+    if wide:
+        yield f"Rounds differed by more than half: {'; '.join(wide)}."
+
+
+def spreads(results):
+    for name, spread in results["embedded"]["transfers_per_second"].items():
+        yield f"embedded transfers, {name}", spread
+    if "real" in results:
+        for name, spread in results["real"]["per_second"].items():
+            yield f"real nodes, {name}", spread
+        yield "our CPU time", results["real"]["own_cpu_s_per_transfer"]
+
+
 def shown(spread, unit=""):
     return f"{spread['median']}{unit} ({spread['min']} to {spread['max']})"
 
@@ -105,8 +124,10 @@ def table(results):
         "|---|---|---|",
         *(f"| {what} | {figure} | {against} |" for what, figure, against in rows(results)),
         "",
+        *noise(results),
+        "",
     ]
-    return "\n".join(lines)
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def main():
