@@ -85,7 +85,7 @@ async def test_initialise_get_a_protocol_transfer_and_verify_its_proof(network):
 
 
 @pytest.mark.slow
-async def test_ten_thousand_transactions_of_one_key_go_in_once_each(network, bob, eventually, capsys):
+async def test_ten_thousand_transactions_of_one_key_go_in_once_each(network, bob, eventually, say):
     rpc = network.nodes.evm_rpc
     account = str(bob.account)
     first_nonce = int(await rpc("eth_getTransactionCount", account, "latest"), 16)
@@ -102,8 +102,7 @@ async def test_ten_thousand_transactions_of_one_key_go_in_once_each(network, bob
 
     await eventually(all_in)
     included_s = time.monotonic() - began_s
-    with capsys.disabled():
-        print(f"\n{MANY} transactions of one key: taken in {submitted_s:.1f} s, included in {included_s:.1f} s")
+    say(f"{MANY} transactions of one key: taken in {submitted_s:.1f} s, included in {included_s:.1f} s")
 
     found = []
     for number in range(first_block + 1, int(await rpc("eth_blockNumber"), 16) + 1):

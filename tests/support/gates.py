@@ -25,7 +25,7 @@ class Mode(Enum):
 class Gate:
     """An async context manager that listens on loopback, in front of ``upstream`` (a URL; None if nothing is behind it).
 
-    ``seen`` is called with each piece of a request before it goes on.
+    ``seen`` is called with each piece of a request before it goes on; ``lie`` may change an answer, as long as it stays as long.
     """
 
     def __init__(self, upstream: str | None = None, *, mode: Mode = Mode.OPEN, answer: bytes = b"") -> None:
@@ -34,6 +34,7 @@ class Gate:
         self.mode = mode
         self.answer = answer
         self.seen: Callable[[bytes], None] = lambda _: None
+        self.lie: Callable[[bytes], bytes] = lambda data: data
         self.requests: list[bytes] = []
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -89,21 +90,26 @@ class Gate:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_pipe(reader, to_behind, self._request))
-                group.create_task(_pipe(behind, writer, lambda _: None))
+                group.create_task(_pipe(behind, writer, self._reply))
         finally:
             self._writers.discard(to_behind)
             to_behind.close()
 
-    def _request(self, data: bytes) -> None:
+    def _request(self, data: bytes) -> bytes:
         self.requests.append(data)
         self.seen(data)
+        return data
+
+    def _reply(self, data: bytes) -> bytes:
+        changed = self.lie(data)
+        assert len(changed) == len(data), "the length of the answer was promised already"
+        return changed
 
 
-async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Callable[[bytes], None]) -> None:
+async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, through: Callable[[bytes], bytes]) -> None:
     try:
         while data := await reader.read(CHUNK):
-            seen(data)
-            writer.write(data)
+            writer.write(through(data))
             await writer.drain()
         if writer.can_write_eof():
             writer.write_eof()
