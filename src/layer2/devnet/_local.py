@@ -222,7 +222,7 @@ class RealNetwork:
             self._nodes = await self._stack.enter_async_context(regtest)
         self._directory = await asyncio.to_thread(_folder, self._given_directory)
         if self._given_directory is None:
-            self._stack.push_async_callback(asyncio.to_thread, shutil.rmtree, self._directory, ignore_errors=True)
+            self._stack.push_async_callback(_remove, self._directory)
         self._progress("deploying the contracts")
         await self._start_minter()
         self._client = await self.new_account()
@@ -267,6 +267,10 @@ def _folder(given: Path | None) -> Path:
         return Path(tempfile.mkdtemp(prefix="layer2-real-"))
     given.mkdir(parents=True, exist_ok=True)
     return given.resolve()
+
+
+async def _remove(directory: Path) -> None:
+    await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
 
 
 def _write_private(path: Path, text: str) -> None:
