@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from layer2._stored_transfers import StoredTransfers
     from layer2.config import Layer2Config
     from layer2.proofs import TransferProof
+    from layer2.swaps import StoredSwap
 
 __all__ = [
     "Payer",
@@ -28,7 +29,9 @@ __all__ = [
     "TransferEvent",
     "TransferQuote",
     "TransferState",
+    "act_by_of",
     "read_transfers",
+    "state_of",
 ]
 
 Payer: TypeAlias = Literal["self", "anyone"]
@@ -180,6 +183,20 @@ class Transfer:
     async def cancel_async(self) -> bool:
         """Abandon it if nothing is bound yet. True if it is abandoned, False if it goes on."""
         return await self._host.transfer_cancel(self.id)
+
+
+def state_of(swap: StoredSwap) -> TransferState:
+    """The state of a stored swap in the user's words, of either role."""
+    from layer2._transfer_view import state_name
+
+    return state_name(swap.state)
+
+
+def act_by_of(swap: StoredSwap) -> int | None:
+    """Unix seconds by which a process must drive a stored swap again; None if nothing of ours is bound."""
+    from layer2._transfer_view import act_by
+
+    return act_by(swap.deal, swap.state)
 
 
 def read_transfers(config: Layer2Config, *, clock: Clock | None = None) -> StoredTransfers:

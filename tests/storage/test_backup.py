@@ -47,7 +47,7 @@ async def test_a_copy_that_fails_leaves_no_file(sqlite_url, tmp_path, clock, mon
         raise OSError(28, "No space left on device")
 
     async with await Store.open(sqlite_url, clock=clock) as store:
-        monkeypatch.setattr("layer2.storage._sqlite._sync_folder", no_sync)
+        monkeypatch.setattr("layer2.storage._sqlite.sync_folder", no_sync)
         with pytest.raises(StorageError, match="No space left"):
             await store.backup(tmp_path / "copy.db")
         with pytest.raises(StorageError):

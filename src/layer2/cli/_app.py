@@ -6,6 +6,7 @@ import typer
 
 from layer2.cli import (
     _contract,
+    _copies,
     _demo,
     _devnet,
     _doctor,
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (_demo, _init, _doctor, _status, _pay, _transfer, _version):
+for module in (_demo, _init, _doctor, _status, _pay, _transfer, _copies, _version):
     module.add_to(app)
 for group in (_invoice.app, _transfers.app, _proof.app, _contract.app, _provider.app, _devnet.app):
     app.add_typer(group)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from layer2.storage import _api as swaps
+    from layer2.storage._contents import StoreContents, contents
+    from layer2.storage._copies import restore_copy
     from layer2.storage._journal import SwapJournal
     from layer2.storage._operations import SqlOperationJournal
     from layer2.storage._rows import (
@@ -35,11 +37,14 @@ __all__ = [
     "SqlTxJournal",
     "StaleVersion",
     "Store",
+    "StoreContents",
     "StoreInfo",
     "StoredEffect",
     "StoredEvent",
     "StoredSwap",
     "SwapJournal",
+    "contents",
+    "restore_copy",
     "swaps",
 ]
 
@@ -49,6 +54,9 @@ _HOMES = {
     "Store": "_runner",
     "StoreInfo": "_session",
     "SwapJournal": "_journal",
+    "StoreContents": "_contents",
+    "contents": "_contents",
+    "restore_copy": "_copies",
     **dict.fromkeys(
         (
             "EffectStatus",

@@ -19,7 +19,7 @@ from layer2.storage._host import host_id, process_name
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["SqliteBackend"]
+__all__ = ["LockFile", "SqliteBackend", "mark_as_copy", "sync_folder"]
 
 BUSY_TIMEOUT_MS: Final = 30_000
 _SYNCHRONOUS_FULL: Final = 2
@@ -33,7 +33,7 @@ class SqliteBackend:
         self.url = url.render_as_string(hide_password=True)
         self.read_only = read_only
         self.path = None if name == ":memory:" else Path(name)
-        self._lock: _LockFile | None = None
+        self._lock: LockFile | None = None
 
     def prepare(self) -> None:
         """Take the lock and make the file with the right modes, unless it is only to be read.
@@ -51,7 +51,7 @@ class SqliteBackend:
                 raise StorageError(f"there is no store at {self.path}", url=self.url)
             return
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _LockFile(self.path.with_name(self.path.name + ".lock"), self.url)
+        self._lock = LockFile(self.path.with_name(self.path.name + ".lock"), self.url)
         with suppress(FileExistsError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         if self.path.stat().st_mode & 0o077:
@@ -146,7 +146,11 @@ class SqliteBackend:
         try:
             with closing(sqlite3.connect(path)) as target:
                 raw.backup(target)
-            _sync_folder(path.parent)
+                mark_as_copy(target, path, self.url)
+            sync_folder(path.parent)
+        except StorageError:
+            path.unlink(missing_ok=True)
+            raise
         except (sqlite3.Error, OSError) as exc:
             path.unlink(missing_ok=True)
             raise StorageError(f"the store {self.url} could not be copied to {path}: {exc}", url=self.url) from exc
@@ -164,7 +168,24 @@ class SqliteBackend:
             self._lock = None
 
 
-def _sync_folder(folder: Path) -> None:
+def mark_as_copy(database: sqlite3.Connection, path: Path, url: str) -> None:
+    """Make a database open with ``adopt=True`` only, wherever it is put: a file can get the name and inode of another one.
+
+    Raises:
+        StorageError: it is no store.
+    """
+    database.execute("PRAGMA journal_mode = DELETE").fetchall()
+    database.execute("PRAGMA synchronous = FULL")
+    try:
+        changed = database.execute("UPDATE meta SET value = 'a copy' WHERE key = 'fingerprint'").rowcount
+        database.commit()
+    except sqlite3.OperationalError as exc:
+        raise StorageError(f"{path} is no store of layer2: {exc}", url=url) from exc
+    if changed != 1:
+        raise StorageError(f"{path} is no store of layer2: it does not say whose it is", url=url)
+
+
+def sync_folder(folder: Path) -> None:
     """Make a new name in ``folder`` durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -173,10 +194,10 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-_held: Final[weakref.WeakSet[_LockFile]] = weakref.WeakSet()
+_held: Final[weakref.WeakSet[LockFile]] = weakref.WeakSet()
 
 
-class _LockFile:
+class LockFile:
     """``flock`` on a file beside the store; its text names the holder. The file stays: removing it would race."""
 
     def __init__(self, path: Path, url: str) -> None:
@@ -195,6 +216,7 @@ class _LockFile:
         _held.add(self)
 
     def release(self) -> None:
+        """Give it up. Idempotent."""
         if self._fd >= 0:
             os.ftruncate(self._fd, 0)
             self.forget()

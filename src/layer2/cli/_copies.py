@@ -1,0 +1,167 @@
+"""``layer2 backup`` and ``layer2 restore``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from layer2 import SystemClock, TransferState, ValidationError
+from layer2.cli._cli import Cli, table
+from layer2.cli._command import command
+from layer2.cli._exit import ExitCode
+from layer2.cli._text import utc
+from layer2.connect import provider_store_url
+from layer2.storage import Store, StoreContents, StoredSwap, contents, restore_copy, swaps
+from layer2.swaps import Role
+from layer2.transfers import act_by_of, state_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["add_to"]
+
+_PAGE = 200
+_OF_THE_PROVIDER = typer.Option("--provider", help="The store of `layer2 provider serve` instead of your own.")
+_WILL = {
+    TransferState.AGREED: "nothing is begun; it expires",
+    TransferState.AWAITING_PAYMENT: "nothing is paid or locked anew; a lock of the provider's is claimed if the time allows",
+    TransferState.PAYING: "no payment is begun; one that is under way is followed, and a lock of the provider's is claimed",
+    TransferState.LOCKING: "no lock is sent; one that stands is followed, and refunded after its timelock",
+    TransferState.LOCKED: "the lock is followed: it settles, or is refunded after its timelock",
+    TransferState.CLAIMING: "the claim is pursued until the chain shows its end",
+    TransferState.REFUNDING: "the refund is pursued until the chain shows its end",
+    TransferState.SETTLED: "it is watched until it is final",
+    TransferState.REFUNDED: "it is watched until it is final",
+    TransferState.EXPIRED: "what is left is given up in order",
+    TransferState.NEEDS_ATTENTION: "a person must look at it: see the runbook",
+}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    command(app, "backup")(backup)
+    command(app, "restore")(restore)
+
+
+async def backup(
+    cli: Cli,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the copy is written, readable by you only.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
+    provider: Annotated[bool, _OF_THE_PROVIDER] = False,
+) -> None:
+    """Copy the store to a file. Works beside a running service; the copy is consistent. It holds secrets: keep it safe."""
+    clock = SystemClock()
+    async with await Store.open(_url(cli, provider=provider), clock=clock, read_only=True) as store:
+        if force:
+            part = file.with_name(f"{file.name}.part")
+            await asyncio.to_thread(part.unlink, missing_ok=True)
+            await store.backup(part)
+            await asyncio.to_thread(os.replace, part, file)
+        else:
+            await store.backup(file)
+    path = await asyncio.to_thread(file.absolute)
+    async with await Store.open(f"sqlite:///{path}", clock=clock, read_only=True) as copy:
+        held = await copy.run(contents)
+    cli.emit({"file": str(file), **_contents_json(held)}, lambda: _contents_table(f"Copy {file}", held))
+    cli.say(
+        "A copy goes stale with the next step of any transfer. Restored (layer2 restore FILE), it follows what stands on both "
+        "layers, claims and refunds, but begins no payment and no lock for the transfers in it, and does not know later ones: "
+        "for those see layer2 rescue. It must never be used while the original is in use."
+    )
+
+
+async def restore(
+    cli: Cli,
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A copy that layer2 backup wrote.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Move a store that is there aside.")] = False,
+    in_place: Annotated[
+        bool,
+        typer.Option("--in-place", help="Take over the store as it stands: moved here, or restored on the server."),
+    ] = False,
+    provider: Annotated[bool, _OF_THE_PROVIDER] = False,
+) -> ExitCode:
+    """Put a copy in the place of the store. Only once the original is gone for good: two live copies of one store lose money.
+
+    Nothing is sent: that is for the next layer2 run. What is in the copy begins no payment and no lock any more.
+    """
+    if (file is None) is not in_place or (replace and in_place):
+        raise ValidationError("name the FILE of the copy, or give --in-place alone", field="FILE")
+    url, clock = _url(cli, provider=provider), SystemClock()
+    aside = None if file is None else await restore_copy(url, file, clock=clock, replace=replace)
+    async with await Store.open(url, clock=clock, adopt=True) as store:
+        held = await store.run(contents)
+        waiting: list[StoredSwap] = []
+        while page := await store.run(swaps.page_active, after_id=waiting[-1].id if waiting else None, limit=_PAGE):
+            waiting += page
+        name = store.info.url
+    value = {
+        "store": name,
+        "moved_aside": None if aside is None else str(aside),
+        **_contents_json(held),
+        "transfers": [_swap_json(swap) for swap in waiting],
+    }
+    cli.emit(value, lambda: _contents_table(f"Restored to {name}", held))
+    if aside is not None:
+        cli.note(f"the store that was there is now {aside}")
+    if waiting:
+        cli.emit_people(lambda: _swaps_table(waiting))
+    cli.note(
+        "What happened after the copy was taken is not in it. Asked again, an idempotency key of that time would send a second "
+        "time: look at the node and the chain first. Run layer2 rescue for locks that the copy does not know, then layer2 run."
+    )
+    return ExitCode.OK
+
+
+def _url(cli: Cli, *, provider: bool) -> str:
+    return provider_store_url(cli.config) if provider else cli.config.store_url
+
+
+def _contents_json(held: StoreContents) -> dict[str, Any]:
+    return {
+        "swaps": held.swaps,
+        "unfinished": held.unfinished,
+        "transactions": held.transactions,
+        "open_transactions": held.open_transactions,
+        "operations": held.operations,
+        "newest_change_ms": held.newest_change_ms,
+        "restored": held.restored,
+    }
+
+
+def _contents_table(title: str, held: StoreContents) -> Table:
+    shown = table(title, "", "")
+    shown.add_row("transfers", f"{held.swaps}, {held.unfinished} of them unfinished")
+    shown.add_row("signed transactions", f"{held.transactions}, {held.open_transactions} of them not final")
+    shown.add_row("payments and transfers on one layer", str(held.operations))
+    newest = held.newest_change_ms
+    shown.add_row("newest change", "none" if newest is None else utc(newest // 1000))
+    return shown
+
+
+def _will(swap: StoredSwap) -> str:
+    if swap.deal.role is Role.PROVIDER:
+        return "no payment and no lock is begun; what stands on both layers is followed, claimed, settled or refunded"
+    return _WILL[state_of(swap)]
+
+
+def _swap_json(swap: StoredSwap) -> dict[str, Any]:
+    return {
+        "id": swap.id,
+        "role": swap.deal.role.value,
+        "direction": swap.deal.direction.value,
+        "state": state_of(swap).value,
+        "run_again_by": act_by_of(swap),
+        "will": _will(swap),
+    }
+
+
+def _swaps_table(waiting: list[StoredSwap]) -> Table:
+    shown = table("Unfinished", "transfer", "state in the copy", "must run again by", "what happens")
+    for swap in waiting:
+        by = act_by_of(swap)
+        shown.add_row(swap.id, state_of(swap).value, "-" if by is None else utc(by), _will(swap))
+    return shown

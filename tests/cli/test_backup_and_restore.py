@@ -1,0 +1,55 @@
+"""``layer2 backup`` beside a running service, and ``layer2 restore``."""
+
+import json
+import stat
+
+import pytest
+
+from layer2.cli._exit import ExitCode
+
+
+@pytest.fixture
+def settings(environment):
+    file = environment / "layer2.toml"
+    file.write_text('network = "embedded"\n[store]\nurl = "sqlite:///journal.sqlite3"\n')
+    return file
+
+
+def test_a_copy_is_taken_beside_a_service_and_restored_when_it_is_gone(start, run, settings, environment):
+    service = start("run", "--json")
+    assert json.loads(service.stdout.readline())["event"] == "ready", service.stderr.read()
+    taken = run("backup", "copy.db", "--json")
+    assert taken.code == 0, taken.err
+    assert taken.json["swaps"] == 0
+    copy = environment / "copy.db"
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert run("backup", "copy.db").code == ExitCode.STORAGE
+    assert run("backup", "copy.db", "--force").code == 0
+    assert "no lock" in run("backup", "other.db").out
+    assert run("restore", "copy.db", "--replace").code == ExitCode.STORE_IN_USE
+    service.terminate()
+    service.communicate()
+
+    refused = run("restore", "copy.db", "--json")
+    assert refused.code == ExitCode.STORAGE
+    assert "--replace" in refused.json["error"]["hint"]
+    done = run("restore", "copy.db", "--replace", "--json")
+    assert done.code == 0, done.err
+    assert done.json["transfers"] == []
+    assert (environment / done.json["moved_aside"]).is_file()
+    assert run("transfers", "list", "--json").json == []
+
+
+def test_a_store_that_was_moved_is_taken_over_where_it_is(run, settings, environment):
+    assert run("transfers", "resume", "--json").code == 0
+    (environment / "journal.sqlite3").rename(environment / "elsewhere.sqlite3")
+    settings.write_text(settings.read_text().replace("journal", "elsewhere"))
+    assert run("transfers", "resume").code == ExitCode.STORAGE
+    assert run("restore", "--in-place", "--json").json["restored"] == 1
+    assert run("transfers", "resume").code == 0
+
+
+def test_what_to_restore_must_be_said(run, settings):
+    assert run("restore").code == ExitCode.USAGE
+    assert run("restore", "copy.db", "--in-place").code == ExitCode.USAGE
+    assert run("restore", "--in-place", "--replace").code == ExitCode.USAGE

@@ -1,0 +1,116 @@
+"""A copy in the place of a store: nothing is destroyed, nothing is taken that cannot be opened, and it is known for a copy."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import stat
+
+import pytest
+
+from layer2.errors import ConfigurationError, StorageError, StoreInUse
+from layer2.storage import Store, contents, restore_copy, swaps
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "data" / "layer2.db"
+
+
+@pytest.fixture
+def url(target):
+    return f"sqlite:///{target}"
+
+
+@pytest.fixture
+async def copy(url, tmp_path, clock, make_swap):
+    """Of a store with one swap, which got a second one later."""
+    async with await Store.open(url, clock=clock) as store:
+        await store.run(swaps.insert_swap, make_swap(1), at_ms=1)
+        await store.backup(tmp_path / "copy.db")
+        await store.run(swaps.insert_swap, make_swap(2), at_ms=2)
+    return tmp_path / "copy.db"
+
+
+async def test_a_store_that_is_there_is_moved_aside_and_only_if_asked(url, target, copy, clock, make_swap):
+    with pytest.raises(StorageError, match="there is a store") as caught:
+        await restore_copy(url, copy, clock=clock)
+    assert "--replace" in caught.value.hint
+    async with await Store.open(url, clock=clock) as store:
+        assert (await store.run(contents)).swaps == 2
+    aside = await restore_copy(url, copy, clock=clock, replace=True)
+    assert aside is not None
+    assert aside.parent == target.parent
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    with pytest.raises(StorageError, match="restore"):
+        await Store.open(url, clock=clock)
+    async with await Store.open(url, clock=clock, adopt=True) as store:
+        held = await store.run(contents)
+        assert (held.swaps, held.unfinished, held.newest_change_ms) == (1, 1, 1)
+        assert held.restored >= 1
+        (only,) = await store.run(swaps.list_swaps)
+        assert only.restored
+        await store.run(swaps.insert_swap, make_swap(3), at_ms=3)
+    async with await Store.open(url, clock=clock) as store:
+        assert {swap.id: swap.restored for swap in await store.run(swaps.list_swaps)} == {
+            make_swap(1).deal.id: True,
+            make_swap(3).deal.id: False,
+        }
+    second = await restore_copy(url, copy, clock=clock, replace=True)
+    assert second not in (None, aside), "of the same second: none overwrites another"
+    async with await Store.open(f"sqlite:///{aside}", clock=clock, adopt=True) as store:
+        assert (await store.run(contents)).swaps == 2
+
+
+async def test_where_the_store_is_lost_nothing_stands_in_the_way(url, target, copy, clock):
+    target.unlink()
+    target.with_name(target.name + "-wal").write_bytes(b"left over")
+    assert await restore_copy(url, copy, clock=clock) is None
+    async with await Store.open(url, clock=clock, adopt=True) as store:
+        assert (await store.run(contents)).swaps == 1
+
+
+async def test_a_copy_written_over_its_original_is_still_known_for_one(url, target, copy, clock):
+    inode = target.stat().st_ino
+    target.write_bytes(copy.read_bytes())
+    assert target.stat().st_ino == inode
+    with pytest.raises(StorageError, match="restore"):
+        await Store.open(url, clock=clock)
+
+
+async def test_neither_store_nor_copy_may_be_in_use(url, target, copy, clock, tmp_path):
+    async with await Store.open(url, clock=clock):
+        with pytest.raises(StoreInUse):
+            await restore_copy(url, copy, clock=clock, replace=True)
+        with pytest.raises(StoreInUse):
+            await restore_copy(f"sqlite:///{tmp_path / 'other.db'}", target, clock=clock)
+    assert not (tmp_path / "other.db").exists()
+    assert await restore_copy(f"sqlite:///{tmp_path / 'other.db'}", target, clock=clock) is None
+
+
+async def test_what_cannot_be_opened_moves_nothing(url, target, copy, clock, tmp_path):
+    text, torn, foreign, newer = (tmp_path / name for name in ("text", "torn", "foreign", "newer"))
+    text.write_text("this is no database" * 100)
+    whole = copy.read_bytes()
+    torn.write_bytes(whole[: len(whole) // 2])
+    sqlite3.connect(foreign).execute("CREATE TABLE other (a)").connection.close()
+    shutil.copy(copy, newer)
+    with sqlite3.connect(newer) as database:
+        database.execute("UPDATE layer2_schema SET version_num = '9999'")
+    database.close()
+    before = target.read_bytes()
+    for bad in (text, torn, foreign, newer, tmp_path / "missing", target):
+        with pytest.raises(StorageError):
+            await restore_copy(url, bad, clock=clock, replace=True)
+        assert target.read_bytes() == before
+        assert sorted(path.name for path in target.parent.iterdir()) == ["layer2.db", "layer2.db.lock"]
+
+
+async def test_only_files_are_restored(copy, clock):
+    with pytest.raises(StorageError) as caught:
+        await restore_copy("postgresql://user:secret@host/database", copy, clock=clock)
+    assert "pg_restore" in caught.value.hint
+    assert "secret" not in str(caught.value.url)
+    for bad in ("sqlite://", "what is this"):
+        with pytest.raises(ConfigurationError):
+            await restore_copy(bad, copy, clock=clock)
