@@ -1,4 +1,4 @@
-"""For people who test: a mock of a layer, a virtual clock, conformance suites, a search for leaked secrets.
+"""For people who test: a mock of a layer, a virtual clock, a simulator, conformance suites, a search for leaked secrets.
 
 The pytest plugin is ``layer2.testing.pytest``. Importing this package loads nothing else until a name is used.
 """
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from layer2.testing._lightning_conformance import LightningHarness, LightningNodeConformance
     from layer2.testing._mock import Expectation, MockCall, MockFailure, MockLayer2Protocol
     from layer2.testing._protocol_conformance import ConformanceSubject, Layer2ProtocolConformance
+    from layer2.testing._simulation import Simulation, shrink, simulate
+    from layer2.testing._simulation_checks import Violation
+    from layer2.testing._simulation_many import simulate_many
+    from layer2.testing._simulation_plan import SimulationPlan, draw_plan
+    from layer2.testing._simulation_report import SimulationReport
     from layer2.testing._virtual_clock import VirtualClock
 
 __all__ = [
@@ -31,7 +36,15 @@ __all__ = [
     "MockCall",
     "MockFailure",
     "MockLayer2Protocol",
+    "Simulation",
+    "SimulationPlan",
+    "SimulationReport",
+    "Violation",
     "VirtualClock",
+    "draw_plan",
+    "shrink",
+    "simulate",
+    "simulate_many",
 ]
 
 _HOME = {
@@ -47,7 +60,15 @@ _HOME = {
     "MockCall": "layer2.testing._mock",
     "MockFailure": "layer2.testing._mock",
     "MockLayer2Protocol": "layer2.testing._mock",
+    "Simulation": "layer2.testing._simulation",
+    "SimulationPlan": "layer2.testing._simulation_plan",
+    "SimulationReport": "layer2.testing._simulation_report",
+    "Violation": "layer2.testing._simulation_checks",
     "VirtualClock": "layer2.testing._virtual_clock",
+    "draw_plan": "layer2.testing._simulation_plan",
+    "shrink": "layer2.testing._simulation",
+    "simulate": "layer2.testing._simulation",
+    "simulate_many": "layer2.testing._simulation_many",
 }
 
 

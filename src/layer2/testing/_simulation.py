@@ -1,0 +1,500 @@
+"""The simulator: two parties with the real engine and the real store, in a world that is made up from a seed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from layer2.errors import NodeConnectionError, StorageError, SwapRefused
+from layer2.lightning import PaymentState
+from layer2.swaps import (
+    BOB_TIMING,
+    DEVNET_TIMING,
+    Deal,
+    NoCounterparty,
+    PreimageSource,
+    Role,
+    StoredSwap,
+    SwapEngine,
+    first_state,
+)
+from layer2.terms import DepthPolicy, SwapDirection
+from layer2.testing._simulation_chain import Block, SimulatedChain
+from layer2.testing._simulation_checks import Violation, Watchman
+from layer2.testing._simulation_deals import Parties, make_deals
+from layer2.testing._simulation_lightning import SimulatedLightning
+from layer2.testing._simulation_loop import EPOCH_S, ProcessClock, SimulationLoop, run_simulation
+from layer2.testing._simulation_plan import HONEST, SimulationPlan, draw_plan, simpler_plans, stream
+from layer2.testing._simulation_ports import ChainPort, CounterpartyPort, NodePort
+from layer2.testing._simulation_process import FaultyJournal, Life, SimulatedProcess, SimulatedSigner, Troubles
+from layer2.testing._simulation_report import SimulationReport
+from layer2.testing._simulation_strategies import Attacker
+from layer2.transactions import Depth
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from layer2.provider import Inventory, ProviderService
+    from layer2.storage import Store
+
+__all__ = ["Simulation", "shrink", "simulate"]
+
+_logger: Final = logging.getLogger("layer2.swaps")
+_stores: dict[tuple[int, Role], Store] = {}
+"""Opening a store costs more than a run, so each process keeps one for each role and empties it."""
+
+
+def simulate(seed: int, *, plan: SimulationPlan | None = None) -> SimulationReport:
+    """One run. The same seed and plan give the same report, on every machine.
+
+    Args:
+        seed: of all that is random.
+        plan: what happens, instead of what the seed would choose.
+    """
+    return Simulation(seed, plan=plan).run()
+
+
+def shrink(report: SimulationReport, *, attempts: int = 200) -> SimulationReport:
+    """A run that breaks the same rule with as little happening as can be found."""
+    rules = {violation.rule for violation in report.violations}
+    best = report
+    while attempts > 0:
+        for plan in simpler_plans(best.plan):
+            attempts -= 1
+            smaller = simulate(report.seed, plan=plan)
+            if rules & {violation.rule for violation in smaller.violations}:
+                best = smaller
+                break
+            if attempts <= 0:
+                break
+        else:
+            break
+    return best
+
+
+class _FromTheStore:
+    """Stands for the engine where the provider's service only reads."""
+
+    def __init__(self, process: SimulatedProcess) -> None:
+        self._process = process
+
+    async def load(self, swap_id: str) -> StoredSwap:
+        return await self._process.journal.load(swap_id)
+
+
+class Simulation:
+    """One run. Make it, ``run`` it, once."""
+
+    def __init__(self, seed: int, *, plan: SimulationPlan | None = None) -> None:
+        self.seed = seed
+        self.plan = plan or draw_plan(seed)
+        self.timing = BOB_TIMING if self.plan.timing == "bob" else DEVNET_TIMING
+        self._story: list[str] = []
+        self._violations: list[Violation] = []
+        self._processes: dict[Role, SimulatedProcess] = {}
+        self._attackers: dict[Role, Attacker] = {}
+        self._inventory: Inventory | None = None
+        self._outcomes: list[tuple[str, str]] = []
+        self._idle_s = 450.0 if self.plan.timing == "bob" else float(self.timing.evm_block_s)
+
+    def run(self) -> SimulationReport:
+        """Run it to its end."""
+        with _quiet(self._story):
+            seconds = run_simulation(self._main)
+        alarms = tuple((role.value, code) for role in Role for code, _ in self._watchman.alarms(role))
+        return SimulationReport(
+            seed=self.seed,
+            plan=self.plan,
+            violations=tuple(self._violations),
+            outcomes=tuple(self._outcomes),
+            alarms=alarms,
+            simulated_s=seconds,
+            story=tuple(self._story),
+        )
+
+    def _tell(self, text: str) -> None:
+        self._story.append(f"{self._loop.now:9.2f}  {text}")
+
+    def _found(self, violation: Violation) -> None:
+        self._violations.append(violation)
+        self._tell(f"VIOLATION {violation.rule} ({violation.who}): {violation.what}")
+        self._stop.set()
+
+    # -- making the world ----------------------------------------------------------------------------------------------
+
+    async def _main(self, loop: SimulationLoop) -> float:
+        plan, seed = self.plan, self.seed
+        self._loop = loop
+        self._stop = asyncio.Event()
+        loop.set_exception_handler(self._unforeseen)
+        self._parties = Parties(policy=DepthPolicy(depth=plan.depth, confirmations=plan.confirmations))
+        self._chain = SimulatedChain(
+            loop,
+            stream(seed, "chain"),
+            self.timing,
+            idle_s=self._idle_s,
+            tokens=dict.fromkeys(self._parties.accounts, 10**9),
+            reorg_percent=plan.reorg_percent,
+            drop_percent=plan.drop_percent,
+            may_undo=self._may_undo,
+            alive=self._is_alive,
+            ahead=plan.skew,
+            story=self._tell,
+        )
+        self._lightning = SimulatedLightning(
+            loop,
+            stream(seed, "lightning"),
+            self.timing,
+            rate=plan.bitcoin_rate,
+            payment=plan.payment,
+            balances_msat=dict.fromkeys(("client", "provider", "payee", "payer", "router"), 10**12),
+            story=self._tell,
+        )
+        clocks = {role: self._clock(role) for role in Role}
+        made = await make_deals(self, clocks, stream(seed, "deals"))
+        self.deals, self._preimage = made.deals, made.preimage
+        timelock = max(deal.terms.lock.timelock for deal in self.deals) - EPOCH_S
+        self._watchman = Watchman(
+            loop,
+            self._chain,
+            self._lightning,
+            longest_s=timelock,
+            protected=self._protected,
+            found=self._found,
+        )
+        self._watchman.deals = {f"{deal.role}:{deal.id}": deal for deal in self.deals}
+        self._chain.published = self._watchman.balanced
+        self._lightning.began_hook = self._watchman.began
+        for role in Role:
+            await self._people(role, clocks[role])
+        self._weather()
+        await self._until_the_end(timelock)
+        await self._check_the_end()
+        for process in self._processes.values():
+            process.end()
+        return loop.now
+
+    @property
+    def lightning(self) -> SimulatedLightning:
+        """The Lightning network."""
+        return self._lightning
+
+    @property
+    def parties(self) -> Parties:
+        """Who takes part."""
+        return self._parties
+
+    def _clock(self, role: Role) -> ProcessClock:
+        if not self.plan.skew:
+            return ProcessClock(self._loop)
+        rng = stream(self.seed, f"clock {role}")
+        return ProcessClock(self._loop, skew_s=rng.uniform(-0.35, 0.35) * self.timing.clock_skew_s)
+
+    def _may_undo(self, head: Block, block: Block) -> bool:
+        """Whether a reorganisation of the configured depth may undo ``block``."""
+        now = self._loop.now
+        lagging = self._chain.finalized if self.plan.depth is Depth.FINALIZED else self._chain.safe
+        border = lagging(head, now)
+        if block.number <= border.number:
+            return False
+        return self.plan.depth is not Depth.INCLUDED or head.number - block.number + 1 < self.plan.confirmations
+
+    def _is_alive(self, account: bytes) -> bool:
+        role = Role.CLIENT if account == self._parties.client.raw else Role.PROVIDER
+        process = self._processes.get(role)
+        return process is None or process.alive
+
+    def _protected(self, role: Role) -> bool:
+        process = self._processes.get(role)
+        return process is not None and not process.gone
+
+    # -- people --------------------------------------------------------------------------------------------------------
+
+    async def _people(self, role: Role, clock: ProcessClock) -> None:
+        plan = self.plan
+        strategy = plan.client if role is Role.CLIENT else plan.provider
+        deals = [deal for deal in self.deals if deal.role is role]
+        if strategy != HONEST:
+            attacker = Attacker(
+                role=role,
+                strategy=strategy,
+                deals=deals,
+                preimage=self._preimage,
+                loop=self._loop,
+                rng=stream(self.seed, f"attacker {role}"),
+                chain=self._chain,
+                lightning=self._lightning,
+                ask_refund=self._ask_refund,
+                story=self._tell,
+            )
+            self._attackers[role] = attacker
+            self._own(self._loop.create_task(attacker.run()))
+            return
+        process = await self._process(role, clock)
+        for deal in deals:
+            await process.journal.insert(
+                deal,
+                first_state(deal.role, deal.direction),
+                idempotency_key=None,
+                request_digest=None,
+                bind_hash=deal.role is Role.PROVIDER and deal.direction is SwapDirection.REVERSE,
+            )
+        self._processes[role] = process
+        late_s = stream(self.seed, "begin").random() ** 3 * self.timing.lock_window_s * 1.1
+        self._loop.call_later(late_s if role is Role.CLIENT else 0.0, process.start)
+
+    def _own(self, task: asyncio.Task[None]) -> None:
+        self._scripts = [*getattr(self, "_scripts", []), task]
+
+    async def _process(self, role: Role, clock: ProcessClock) -> SimulatedProcess:
+        plan = self.plan
+        client = role is Role.CLIENT
+        return SimulatedProcess(
+            role=role,
+            loop=self._loop,
+            rng=stream(self.seed, f"process {role}"),
+            troubles=Troubles(
+                error=plan.error_percent,
+                lost_reply=plan.lost_reply_percent,
+                late_request=plan.late_request_percent,
+                disk_error=plan.disk_error_percent,
+                refusal=plan.refusal_percent,
+                delays=plan.delays,
+                lag=plan.lag,
+                crashes=plan.client_crashes if client else plan.provider_crashes,
+                stops=plan.client_stops if client else plan.provider_stops,
+            ),
+            account=self._parties.client if client else self._parties.provider,
+            clock=clock,
+            store=await _store(role, clock),
+            chain=self._chain,
+            lightning=self._lightning,
+            watchman=self._watchman,
+            poll_s=self._idle_s,
+            downtime=self._downtime,
+            make_engine=self._engine,
+            story=self._tell,
+        )
+
+    def _engine(self, process: SimulatedProcess, life: Life) -> SwapEngine:
+        client = process.role is Role.CLIENT
+        self._watchman.died(process.role)
+        if not client:
+            # What is reserved is counted anew by each life, from what its store holds and from what changes.
+            self._inventory = None
+        return SwapEngine(
+            store=FaultyJournal(process, life, process.journal),
+            chain=ChainPort(process, life, replace_lock=self.plan.replace_lock),
+            node=NodePort(process, life),
+            counterparty=CounterpartyPort(process, life, self._ask_refund) if client else NoCounterparty(),
+            preimages=PreimageSource(SimulatedSigner(process.account)) if client else None,
+            clock=process.clock,
+            poll_s=process.poll_s,
+            on_change=lambda swap: self._changed(process, swap),
+            on_alarm=lambda deal, code, reason: self._watchman.alarm(process.role, deal, code, reason),
+        )
+
+    def _changed(self, process: SimulatedProcess, swap: StoredSwap) -> None:
+        if process.role is Role.PROVIDER:
+            self._tally().changed(swap)
+
+    def _tally(self) -> Inventory:
+        from layer2.provider import Inventory
+
+        if self._inventory is None:
+            self._inventory = Inventory(self._parties.token_form, self._processes[Role.PROVIDER].clock)
+        return self._inventory
+
+    async def _ask_refund(self, deal: Deal) -> bytes | None:
+        """The client asks the provider, whoever that is."""
+        attacker = self._attackers.get(Role.PROVIDER)
+        if attacker is not None:
+            return attacker.signs_refund(deal)
+        process = self._processes[Role.PROVIDER]
+        if not process.alive:
+            raise NodeConnectionError("the provider does not answer")
+        try:
+            signature = await self._service(process).sign_refund(deal.terms.swap_id)
+        except SwapRefused:
+            return None
+        self._watchman.consented(deal, signature)
+        return signature
+
+    def _service(self, process: SimulatedProcess) -> ProviderService:
+        from layer2.config import ProviderConfig
+        from layer2.provider import ProviderService
+
+        nothing: Any = None
+        reader: Any = _FromTheStore(process)
+        return ProviderService(
+            engine=reader,
+            inventory=nothing,
+            chain=nothing,
+            node=nothing,
+            signer=SimulatedSigner(process.account),
+            place=nothing,
+            settings=ProviderConfig(),
+            depth=(),
+            max_safe_lag_s=0,
+            clock=process.clock,
+            version="simulated",
+            hash_known=nothing,
+            hash_bound=nothing,
+        )
+
+    # -- weather -------------------------------------------------------------------------------------------------------
+
+    def _weather(self) -> None:
+        plan = self.plan
+        client = self._processes.get(Role.CLIENT)
+        if plan.cancel_at is not None and client is not None:
+            self._loop.call_later(plan.cancel_at, self._cancel, client)
+        if plan.skew:
+            rng = stream(self.seed, "jumps")
+            for process in self._processes.values():
+                at = rng.uniform(0, self._watchman.longest_s)
+                self._loop.call_later(at, process.clock.jump, rng.uniform(-0.1, 0.1) * self.timing.clock_skew_s)
+        reverse = self.deals[0].direction is SwapDirection.REVERSE
+        if reverse and not plan.pays_itself and plan.client == HONEST:
+            rng = stream(self.seed, "payer")
+            self._loop.call_later(rng.uniform(0, 1.1 * self.timing.invoice_expiry_s), self._somebody_pays)
+
+    def _cancel(self, client: SimulatedProcess) -> None:
+        if client.engine is not None:
+            self._tell("the user cancels")
+            client.engine.cancel(next(deal.id for deal in self.deals if deal.role is Role.CLIENT))
+
+    def _somebody_pays(self) -> None:
+        terms = self.deals[0].terms
+        limit = self.timing.route_cltv_blocks + self.deals[0].invoice_final_cltv
+        try:
+            self._lightning.pay("payer", terms.invoice, fee_limit_msat=1000, cltv_limit=limit, time_limit_s=10)
+        except Exception as error:  # noqa: BLE001 - a stranger's trouble
+            self._tell(f"payer: {error}")
+
+    def _downtime(self, process: SimulatedProcess) -> float:
+        """How long a process stays away: a moment, or as long as the assumptions allow it where it stands."""
+        self._watchman.died(process.role)
+        rng = stream(self.seed, f"downtime {process.role} {process.deaths}")
+        short_s = rng.uniform(0.05, 0.25) * self.timing.grace_s / min(3, process.deaths)
+        deal = next(deal for deal in self.deals if deal.role is process.role)
+        now, timelock = self._loop.now, deal.terms.lock.timelock - EPOCH_S
+        if not self.plan.long_downtime:
+            return short_s
+        if deal.direction is SwapDirection.SUBMARINE:
+            latest = timelock * 1.1 if process.role is Role.CLIENT else deal.invoice_expires_at - EPOCH_S
+        elif process.role is Role.PROVIDER:
+            latest = timelock - self.timing.grace_s
+        else:
+            claim = self._chain.signed.get(f"swap:{deal.id}:claim")
+            latest = timelock * 1.1 if claim is None else 0.0
+        return max(short_s, rng.random() * (latest - now))
+
+    def _unforeseen(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        del loop
+        error = context.get("exception")
+        if error is not None:
+            self._story.append("".join(traceback.format_exception(error)))
+        self._found(Violation("unforeseen error", "loop", f"{context['message']}: {error!r}", self._loop.now))
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    async def _until_the_end(self, timelock: float) -> None:
+        timing = self.timing
+        margin = 4 * timing.evm_inclusion_s + 2 * timing.finality_s + 4 * timing.grace_s + 4 * self._idle_s + 60
+        end = timelock + margin
+        while self._loop.now < end and not self._stop.is_set():
+            waiter = asyncio.ensure_future(self._stop.wait())
+            await asyncio.wait({waiter}, timeout=4 * self._idle_s)
+            waiter.cancel()
+            moving = [p for p in self._lightning.began if p.state is PaymentState.IN_FLIGHT]
+            for payment in moving:
+                end = max(end, self._lightning.heights.time_of(payment.last_height) + margin)
+            if not moving and await self._all_settled():
+                return
+
+    async def _swaps(self, role: Role) -> list[StoredSwap]:
+        process = self._processes[role]
+        return [await process.journal.load(deal.id) for deal in self.deals if deal.role is role]
+
+    async def _all_settled(self) -> bool:
+        """Whether nothing can happen any more, so that the rest of the time need not be waited for."""
+        if self._attackers:
+            return False
+        for role in self._processes:
+            for swap in await self._swaps(role):
+                if getattr(swap.state, "outcome", None) != "settled":
+                    return False
+        return True
+
+    async def _check_the_end(self) -> None:
+        from layer2.storage import swaps as store
+
+        for role, process in self._processes.items():
+            swaps = await self._swaps(role)
+            for swap in swaps:
+                name = type(swap.state).__name__
+                self._outcomes.append((role.value, f"{name} {getattr(swap.state, 'outcome', '')}".strip()))
+                try:
+                    await process.store.run(store.verify_history, swap.deal.id)
+                except StorageError as error:
+                    self._watchman.violate("the history is intact", role.value, str(error))
+            if self._stop.is_set() or process.gone:
+                continue
+            self._watchman.ended(role, swaps, process.account.raw)
+            if role is Role.PROVIDER and self._inventory is not None and process.alive:
+                left = (self._inventory.active, self._inventory.token_bound(), self._inventory.lightning_bound_msat())
+                if any(left):
+                    self._watchman.violate("reservations return to zero", role.value, str(left))
+
+
+async def _store(role: Role, clock: ProcessClock) -> Store:
+    from layer2.storage import Store
+
+    key = (os.getpid(), role)
+    if key not in _stores:
+        _stores[key] = await Store.open("sqlite://", clock=clock, inline=True)
+    store = _stores[key]
+    store.clock = clock
+    await store.run(_empty)
+    return store
+
+
+def _empty(conn: Connection) -> None:
+    from sqlalchemy import delete
+
+    from layer2.storage._tables import swap, swap_effect, swap_event, swap_proof, used_hash
+
+    for table in (swap_proof, swap_effect, swap_event, used_hash, swap):
+        conn.execute(delete(table))
+
+
+class _Teller(logging.Handler):
+    def __init__(self, story: list[str]) -> None:
+        super().__init__(logging.ERROR)
+        self._story = story
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            self._story.append(self.format(record))
+
+
+@contextmanager
+def _quiet(story: list[str]) -> Iterator[None]:
+    """Keep the engine's log out of the program's; what it says of unforeseen errors goes into the story."""
+    level, propagate = _logger.level, _logger.propagate
+    teller = _Teller(story)
+    _logger.setLevel(logging.ERROR)
+    _logger.propagate = False
+    _logger.addHandler(teller)
+    try:
+        yield
+    finally:
+        _logger.removeHandler(teller)
+        _logger.setLevel(level)
+        _logger.propagate = propagate

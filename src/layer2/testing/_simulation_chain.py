@@ -1,0 +1,348 @@
+"""A simulated EVM chain: blocks at uneven times, a forgetful mempool, reorganisations, two lagging heads, and one HTLC contract.
+
+Time is the loop's. A quiet stretch is one long block: numbers jump with the time, so that days cost as little as minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from layer2.evm import cooperative_refund_digest
+from layer2.swaps import LockReading, LockStatus
+from layer2.terms import ChainTiming, DepthPolicy, Lock
+from layer2.testing._simulation_loop import EPOCH_S, SimulationLoop
+from layer2.transactions import Depth
+
+__all__ = ["GAS_WEI", "NEVER", "Block", "LockCall", "SimulatedChain", "Transaction", "consent"]
+
+NEVER: Final = LockReading(status=LockStatus.NEVER)
+_LOCKED: Final = LockReading(status=LockStatus.LOCKED)
+_REFUNDED: Final = LockReading(status=LockStatus.REFUNDED)
+GAS_WEI: Final = 1_000_000_000
+"""What each transaction costs."""
+_MAX_TIMELOCK_S: Final = 60 * 86_400
+_HEADS_KEPT: Final = 64
+
+
+class LockCall(StrEnum):
+    """What a transaction does."""
+
+    LOCK = "lock"
+    CLAIM = "claim"
+    REFUND = "refund"
+    REFUND_EARLY = "refund_early"
+    OTHER = "other"
+    """Nothing that concerns a lock; only its nonce counts."""
+
+
+def consent(lock: Lock) -> bytes:
+    """The one signature that the simulated contract takes for an early refund: stands for the claimer's."""
+    return hashlib.sha512(lock.claimer.raw + cooperative_refund_digest(lock)).digest() + b"\x1b"
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Transaction:
+    """Signed by ``account``; the same bytes for ever."""
+
+    key: str
+    account: bytes
+    call: LockCall
+    lock: Lock | None
+    preimage: bytes | None = field(default=None, repr=False)
+    signature: bytes | None = field(default=None, repr=False)
+    rival: Transaction | None = None
+    """Has the same nonce: only one of the two can be in a branch."""
+    ready_at: float = 0.0
+    not_after: int | None = None
+    sent: bool = False
+    """Whether a node may have seen it."""
+    due_at: float = 0.0
+    """When it is included at the latest, unless its owner is away."""
+    reorganised: int = 0
+    blocks: list[Block] = field(default_factory=list, repr=False)
+    """Where it was ever included, in whatever branch."""
+
+
+@dataclass(eq=False, slots=True)
+class Block:
+    """A block with the state after it."""
+
+    number: int
+    timestamp: int
+    at: float
+    """When it was made, in the loop's seconds."""
+    parent: Block | None
+    included: dict[Transaction, bool]
+    """With whether each one did what it wanted."""
+    locks: dict[bytes, LockReading]
+    tokens: dict[bytes, int]
+    wei: dict[bytes, int]
+
+    def back_to(self, fits: Callable[[Block], bool]) -> Block:
+        """The newest block from here on back that fits; the first block if none does."""
+        block = self
+        while block.parent is not None and not fits(block):
+            block = block.parent
+        return block
+
+    def found(self, tx: Transaction) -> bool | None:
+        """Whether ``tx`` succeeded in this branch; None if it is not in it."""
+        for home in reversed(tx.blocks):
+            if self.back_to(lambda block, number=home.number: block.number <= number) is home:  # type: ignore[misc]
+                return home.included[tx]
+        return None
+
+
+class SimulatedChain:
+    """The chain itself, as nobody in the simulation sees it: each looks through an endpoint."""
+
+    def __init__(
+        self,
+        loop: SimulationLoop,
+        rng: random.Random,
+        timing: ChainTiming,
+        *,
+        idle_s: float,
+        tokens: dict[bytes, int],
+        reorg_percent: int = 0,
+        drop_percent: int = 0,
+        may_undo: Callable[[Block, Block], bool] = lambda _head, _block: False,
+        alive: Callable[[bytes], bool] = lambda _: True,
+        ahead: bool = False,
+        story: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._loop = loop
+        self._rng = rng
+        self.timing = timing
+        self._idle_s = idle_s
+        self._reorg_percent = reorg_percent
+        self._drop_percent = drop_percent
+        self._may_undo = may_undo
+        self._alive = alive
+        self._ahead = ahead
+        self._story = story
+        self.signed: dict[str, Transaction] = {}
+        """The senders' journals: survive every crash."""
+        self._pool: dict[Transaction, None] = {}
+        self._waiting: dict[asyncio.Future[None], None] = {}
+        slack = 2.0 * idle_s if timing.finality_s > 60 else 0.5
+        self._safe_lag_s = rng.uniform(0.3, 1.0) * max(0.5, timing.safe_lag_s - slack)
+        self._final_lag_s = max(self._safe_lag_s, rng.uniform(0.3, 1.0) * max(1.0, timing.finality_s - slack))
+        wei = dict.fromkeys(tokens, 10**18)
+        self.head = Block(1_000, EPOCH_S, 0.0, None, {}, {}, dict(tokens), {**wei, b"": 0})
+        self.heads: list[tuple[float, Block]] = [(0.0, self.head)]
+        self.total_tokens = sum(tokens.values())
+        self.total_wei = sum(wei.values())
+        self.locked: dict[bytes, int] = {}
+        """Amounts by lock id, of every lock ever tried."""
+        self.published: Callable[[], None] = lambda: None
+        """Called after each new head."""
+        self._timer = loop.call_at(self._gap(), self._tick)
+
+    # -- what others may know ------------------------------------------------------------------------------------------
+
+    def safe(self, head: Block, now: float) -> Block:
+        """The safe block under ``head``."""
+        return head.back_to(lambda block: block.at <= now - self._safe_lag_s)
+
+    def finalized(self, head: Block, now: float) -> Block:
+        """The finalized block under ``head``."""
+        return head.back_to(lambda block: block.at <= now - self._final_lag_s)
+
+    def deep(self, head: Block, now: float, policy: DepthPolicy) -> Block:
+        """The newest block at the policy's depth under ``head``."""
+        match policy.depth:
+            case Depth.SAFE:
+                return self.safe(head, now)
+            case Depth.FINALIZED:
+                return self.finalized(head, now)
+            case _:
+                return head.back_to(lambda block: head.number - block.number + 1 >= policy.confirmations)
+
+    async def wait(self) -> None:
+        """Until there is another head."""
+        woken = self._loop.create_future()
+        self._waiting[woken] = None
+        try:
+            await woken
+        finally:
+            self._waiting.pop(woken, None)
+
+    # -- sending -------------------------------------------------------------------------------------------------------
+
+    def sign(self, tx: Transaction) -> Transaction:
+        """Put a transaction into its sender's journal, once per key."""
+        return self.signed.setdefault(tx.key, tx)
+
+    def send(self, tx: Transaction) -> None:
+        """Hand a signed transaction to the nodes. Again and again is the same as once."""
+        if tx in self._pool or self.standing(tx) is not None:
+            return
+        tx.sent = True
+        now = self._loop.now
+        if tx.lock is not None:
+            self.locked.setdefault(tx.lock.lock_id, tx.lock.amount)
+        tx.due_at = now + self.timing.evm_inclusion_s * 0.7
+        tx.ready_at = now + self._rng.random() ** 3 * self.timing.evm_inclusion_s * 0.6
+        self._pool[tx] = None
+        if self._rng.randrange(100) < self._drop_percent:
+            self._loop.call_later(self._rng.uniform(0.1, 0.4) * self.timing.evm_inclusion_s, self._drop, tx)
+        self._hurry()
+
+    def resend_all(self, account: bytes) -> None:
+        """What a sender does when its process starts."""
+        for tx in list(self.signed.values()):
+            late = tx.not_after is not None and EPOCH_S + self._loop.now > tx.not_after
+            if tx.account == account and (tx.sent or not late):
+                self.send(tx)
+
+    def standing(self, tx: Transaction) -> bool | None:
+        """Whether a transaction succeeded in the present branch; a rival's success counts as its failure."""
+        found = self.head.found(tx)
+        if found is None and tx.rival is not None and self.head.found(tx.rival) is not None:
+            return False
+        return found
+
+    def _drop(self, tx: Transaction) -> None:
+        if self._pool.pop(tx, True) is None:
+            self._story(f"the nodes forget {tx.key}")
+            due_at = tx.due_at
+            if self._alive(tx.account):
+                self.send(tx)
+                tx.due_at = min(tx.due_at, due_at)
+                tx.ready_at = min(tx.ready_at, due_at)
+
+    # -- blocks --------------------------------------------------------------------------------------------------------
+
+    def _gap(self) -> float:
+        block_s = self.timing.evm_block_s
+        if self._pool:
+            return block_s * self._rng.choice((0.5, 1.0, 1.0, 1.5))
+        return max(block_s, self._idle_s) * self._rng.uniform(0.6, 1.4)
+
+    def _hurry(self) -> None:
+        ready = min((tx.ready_at for tx in self._pool), default=self._timer.when())
+        at = max(self._loop.now, ready) + self.timing.evm_block_s * self._rng.uniform(0.1, 1.0)
+        if at < self._timer.when():
+            self._timer.cancel()
+            self._timer = self._loop.call_at(at, self._tick)
+
+    def _tick(self) -> None:
+        if self._rng.randrange(100) < self._reorg_percent:
+            self._reorganise()
+        self._mine(self._next_number())
+        self._publish()
+        self._timer = self._loop.call_later(self._gap(), self._tick)
+        self._hurry()
+
+    def _next_number(self) -> int:
+        return self.head.number + max(1, round((self._loop.now - self.head.at) / self.timing.evm_block_s))
+
+    def _publish(self) -> None:
+        self.heads.append((self._loop.now, self.head))
+        del self.heads[:-_HEADS_KEPT]
+        self.published()
+        for woken in list(self._waiting):
+            if not woken.done():
+                woken.set_result(None)
+
+    def _mine(self, number: int, at: float | None = None) -> None:
+        """Make a block; ``at`` tells when, where it takes the place of another."""
+        now = self._loop.now if at is None else at
+        ahead = self._rng.random() * self.timing.evm_clock_skew_s * 0.8 if self._ahead else 0.0
+        timestamp = max(self.head.timestamp, EPOCH_S + int(now + ahead))
+        ready = [tx for tx in self._pool if tx.ready_at <= self._loop.now]
+        self._rng.shuffle(ready)
+        parent = self.head
+        block = Block(number, timestamp, now, parent, {}, parent.locks, parent.tokens, parent.wei)
+        self.head = block
+        for tx in ready:
+            if tx in self._pool and self.standing(tx) is None:
+                self._include(block, tx)
+            self._pool.pop(tx, None)
+
+    def _include(self, block: Block, tx: Transaction) -> None:
+        if not block.included:
+            block.locks, block.tokens, block.wei = dict(block.locks), dict(block.tokens), dict(block.wei)
+        block.wei[tx.account] -= GAS_WEI
+        block.wei[b""] += GAS_WEI
+        succeeded = _execute(block, tx)
+        block.included[tx] = succeeded
+        tx.blocks.append(block)
+        self._story(f"block {block.number}: {tx.key} {'succeeds' if succeeded else 'reverts'}")
+
+    def _reorganise(self) -> None:
+        head = self.head
+        undone: list[Block] = []
+        block = head
+        limit = self._rng.randint(1, 6)
+        while block.parent is not None and len(undone) < limit and self._may_undo(head, block):
+            undone.append(block)
+            block = block.parent
+        if not undone:
+            return
+        if any(old.included for old in undone):
+            self._story(f"a reorganisation undoes {len(undone)} block(s) from {undone[-1].number} on")
+        self.head = block
+        now = self._loop.now
+        for old in reversed(undone):
+            for tx in old.included:
+                again = tx.reorganised > 0 or self._rng.random() < 0.3
+                tx.reorganised += 1
+                tx.ready_at = now if again else now + self._rng.random() * self.timing.evm_inclusion_s * 0.6
+                tx.due_at = max(tx.ready_at, now + self.timing.evm_inclusion_s * 0.7)
+                self._pool[tx] = None
+        # The heads that depend on another chain do not wait for the new branch: its blocks are as old as those undone.
+        for old in reversed(undone):
+            self._mine(old.number, old.at)
+
+    # -- conservation --------------------------------------------------------------------------------------------------
+
+    def imbalance(self) -> str | None:
+        """What does not add up at the head, or None."""
+        held = sum(self.head.tokens.values())
+        locked = sum(
+            self.locked[lock_id] for lock_id, reading in self.head.locks.items() if reading.status is LockStatus.LOCKED
+        )
+        if held + locked != self.total_tokens:
+            return f"{held} in accounts and {locked} locked make not {self.total_tokens}"
+        if sum(self.head.wei.values()) != self.total_wei:
+            return "the wei do not add up"
+        return None
+
+
+def _execute(block: Block, tx: Transaction) -> bool:
+    """The contract. Returns False where it reverts."""
+    lock = tx.lock
+    if tx.call is LockCall.OTHER or lock is None:
+        return True
+    lock_id = lock.lock_id
+    reading = block.locks.get(lock_id, NEVER)
+    if tx.call is LockCall.LOCK:
+        in_time = 0 < lock.timelock - block.timestamp <= _MAX_TIMELOCK_S
+        if not in_time or reading is not NEVER or block.tokens[tx.account] < lock.amount:
+            return False
+        block.tokens[tx.account] -= lock.amount
+        block.locks[lock_id] = _LOCKED
+        return True
+    if reading.status is not LockStatus.LOCKED:
+        return False
+    if tx.call is LockCall.CLAIM:
+        if tx.preimage is None or hashlib.sha256(tx.preimage).digest() != lock.preimage_hash:
+            return False
+        block.locks[lock_id] = LockReading(status=LockStatus.CLAIMED, preimage=tx.preimage)
+        block.tokens[lock.claimer.raw] += lock.amount
+        return True
+    if tx.call is LockCall.REFUND and block.timestamp < lock.timelock:
+        return False
+    if tx.call is LockCall.REFUND_EARLY and tx.signature != consent(lock):
+        return False
+    block.locks[lock_id] = _REFUNDED
+    block.tokens[lock.refunder.raw] += lock.amount
+    return True

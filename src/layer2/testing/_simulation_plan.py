@@ -1,0 +1,179 @@
+"""What a seed stands for: the direction, the people, the weather. Drawn once, so that a run can be told and made smaller."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, fields, replace
+from typing import Final
+
+from layer2.terms import SwapDirection
+from layer2.transactions import Depth
+
+__all__ = ["HONEST", "STRATEGIES", "SimulationPlan", "draw_plan", "simpler_plans", "stream"]
+
+HONEST: Final = "honest"
+
+STRATEGIES: Final = {
+    ("client", SwapDirection.SUBMARINE): (
+        "never_lock",
+        "lock_other_terms",
+        "lock_late",
+        "refund_at_timelock",
+        "ask_refund_always",
+        "replay_hash",
+        "lock_again",
+    ),
+    ("provider", SwapDirection.SUBMARINE): (
+        "never_pay",
+        "pay_late",
+        "claim_at_timelock",
+        "never_claim",
+        "sign_and_claim",
+        "sign_rubbish",
+    ),
+    ("client", SwapDirection.REVERSE): ("never_pay", "never_claim", "claim_at_timelock", "pay_late", "pay_in_parts"),
+    ("provider", SwapDirection.REVERSE): (
+        "never_lock",
+        "lock_other_terms",
+        "lock_late",
+        "refund_at_timelock",
+        "cancel_after_lock",
+        "never_settle",
+        "lock_and_replace",
+    ),
+}
+"""What a hostile party may do, by role and direction."""
+
+PAYMENTS: Final = ("fast", "slow", "fail", "hang_then_settle", "hang_then_fail", "payee_holds", "refused")
+"""What becomes of a payment that is sent to an invoice."""
+
+
+def stream(seed: int, name: str) -> random.Random:
+    """Random numbers of a seed for one purpose: to take some for another purpose leaves these as they are."""
+    return random.Random(f"{seed}/{name}")  # noqa: S311 - reproducible, not secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulationPlan:
+    """Everything that is decided before a run begins. What is left at its default does not happen."""
+
+    direction: SwapDirection
+    timing: str = "devnet"
+    """``devnet`` or ``bob``: whose constants count."""
+    depth: Depth = Depth.INCLUDED
+    confirmations: int = 2
+    client: str = HONEST
+    """``honest``, or a strategy of ``STRATEGIES``."""
+    provider: str = HONEST
+    payment: str = "fast"
+    own_invoice: bool = False
+    """Submarine: the client's own node is paid, and gives the invoice up if the swap fails."""
+    pays_itself: bool = True
+    """Reverse: the client's node pays the hold invoice; else somebody does."""
+    client_crashes: tuple[int, ...] = ()
+    """At which of its crossings to the outside the client's process dies; negative: counting only those with an effect."""
+    provider_crashes: tuple[int, ...] = ()
+    client_stops: bool = False
+    """The client's last crash is its end."""
+    provider_stops: bool = False
+    long_downtime: bool = False
+    """A crashed process may stay away for as long as the assumptions allow, not just for a moment."""
+    error_percent: int = 0
+    """Of calls that fail before they have an effect."""
+    lost_reply_percent: int = 0
+    """Of calls that have an effect and fail nevertheless."""
+    late_request_percent: int = 0
+    """Of requests to pay whose connection breaks and that reach the node later, or twice."""
+    disk_error_percent: int = 0
+    """Of writes that fail, before or after they were made."""
+    refusal_percent: int = 0
+    """Of transactions that are refused before anything is signed."""
+    delays: bool = False
+    """Calls and replies take time."""
+    reorg_percent: int = 0
+    """Of blocks that are followed by a reorganisation within the configured depth."""
+    drop_percent: int = 0
+    """Of transactions that a node forgets once or more."""
+    replace_lock: bool = False
+    """The client's, or the provider's, lock competes with another transaction of its nonce."""
+    lag: bool = False
+    """Endpoints are behind the chain, each by its own."""
+    skew: bool = False
+    """Clocks differ, drift and jump within the assumptions; block timestamps run ahead."""
+    bitcoin_rate: float = 1.0
+    """Blocks of Bitcoin come this much faster."""
+    cancel_at: float | None = None
+    """The user asks to cancel after so many seconds."""
+
+
+def _crashes(rng: random.Random) -> tuple[int, ...]:
+    count = rng.choice((1, 1, 1, 2, 3))
+    points = {rng.randint(1, 40) if rng.random() < 0.4 else -rng.randint(1, 16) for _ in range(count)}
+    return tuple(sorted(points))
+
+
+def draw_plan(seed: int) -> SimulationPlan:
+    """The plan of a seed."""
+    rng = stream(seed, "plan")
+    direction = rng.choice(tuple(SwapDirection))
+    bad = rng.random()
+    client = provider = HONEST
+    if bad < 0.25:
+        client = rng.choice(STRATEGIES["client", direction])
+    elif bad < 0.5:
+        provider = rng.choice(STRATEGIES["provider", direction])
+    depth = rng.choice((Depth.INCLUDED, Depth.INCLUDED, Depth.INCLUDED, Depth.SAFE, Depth.FINALIZED))
+    rough = rng.random()
+
+    def some(chance: float, low: int, high: int) -> int:
+        return rng.randint(low, high) if rng.random() < chance * rough * 2 else 0
+
+    def flag(chance: float) -> bool:
+        return rng.random() < chance
+
+    payment = "fast" if rng.random() < 0.3 else rng.choice(PAYMENTS)
+    return SimulationPlan(
+        direction=direction,
+        timing="bob" if rng.random() < 0.1 else "devnet",
+        depth=depth,
+        confirmations=rng.randint(1, 5) if depth is Depth.INCLUDED else 1,
+        client=client,
+        provider=provider,
+        payment=payment,
+        own_invoice=flag(0.4),
+        pays_itself=flag(0.8),
+        client_crashes=_crashes(rng) if flag(rough) else (),
+        provider_crashes=_crashes(rng) if flag(rough) else (),
+        client_stops=flag(0.15),
+        provider_stops=flag(0.15),
+        long_downtime=flag(0.5),
+        error_percent=some(0.5, 1, 20),
+        lost_reply_percent=some(0.5, 1, 20),
+        late_request_percent=some(0.5, 5, 60),
+        disk_error_percent=some(0.3, 1, 8),
+        refusal_percent=some(0.2, 1, 20),
+        delays=flag(0.6),
+        reorg_percent=some(0.5, 2, 30),
+        drop_percent=some(0.4, 5, 60),
+        replace_lock=flag(0.1),
+        lag=flag(0.5),
+        skew=flag(0.5),
+        bitcoin_rate=rng.choice((1.0, 0.93, 1.07)),
+        cancel_at=round(rng.uniform(0, 60), 3) if flag(0.1) else None,
+    )
+
+
+def simpler_plans(plan: SimulationPlan) -> list[SimulationPlan]:
+    """Plans with one thing less happening, the largest steps first."""
+    plainest = SimulationPlan(direction=plan.direction, own_invoice=plan.own_invoice, pays_itself=plan.pays_itself)
+    names = [field.name for field in fields(plan)]
+    simpler = [
+        replace(plan, **{name: getattr(plainest, name)})
+        for name in names
+        if getattr(plan, name) != getattr(plainest, name)
+    ]
+    for name in ("client_crashes", "provider_crashes"):
+        points = getattr(plan, name)
+        if len(points) > 1:
+            simpler += [replace(plan, **{name: points[:i] + points[i + 1 :]}) for i in range(len(points))]
+    return simpler

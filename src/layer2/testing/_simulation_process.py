@@ -1,0 +1,309 @@
+"""A simulated process: the real engine on a real store, behind ports that are slow, fail, lose replies, and let it die anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Callable
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from layer2.addresses import EvmAddress
+from layer2.errors import Layer2Error, NodeConnectionError, NodeNotReady, StorageError
+from layer2.swaps import Deal, Effect, Observation, Role, State, StoredSwap, SwapEngine
+from layer2.testing._simulation_loop import OWNER, ProcessClock, SimulationLoop, TaskList
+
+if TYPE_CHECKING:
+    from layer2.storage import Store, SwapJournal
+    from layer2.testing._simulation_chain import SimulatedChain
+    from layer2.testing._simulation_checks import Watchman
+    from layer2.testing._simulation_lightning import SimulatedLightning
+
+__all__ = ["FaultyJournal", "Gate", "Life", "SimulatedProcess", "SimulatedSigner", "Troubles"]
+
+T = TypeVar("T")
+
+
+class SimulatedSigner:
+    """Signs with a hash: nobody in the simulation forges, and real signatures would only cost time."""
+
+    def __init__(self, address: EvmAddress) -> None:
+        self._address = address
+
+    @property
+    def address(self) -> EvmAddress:
+        """The account it signs for."""
+        return self._address
+
+    async def sign_digest(self, digest: bytes) -> bytes:
+        """65 bytes that only this signer is meant to make."""
+        return hashlib.sha512(self._address.raw + digest).digest() + b"\x1b"
+
+    async def derive_secret(self, label: bytes) -> bytes:
+        """The same secret for the same label."""
+        return hashlib.sha256(b"secret" + self._address.raw + label).digest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Troubles:
+    """How often what goes wrong, in percent of the calls."""
+
+    error: int = 0
+    lost_reply: int = 0
+    late_request: int = 0
+    disk_error: int = 0
+    refusal: int = 0
+    delays: bool = False
+    lag: bool = False
+    crashes: tuple[int, ...] = ()
+    stops: bool = False
+    """The last crash is the end."""
+
+
+@dataclass(slots=True)
+class Life:
+    """One run of a process, from its start to its death."""
+
+    tasks: TaskList = field(default_factory=TaskList)
+    alive: bool = True
+    engine: SwapEngine | None = None
+
+
+class Gate:
+    """What every call of a process to the outside goes through: it may take time, fail, or be the last thing that happens."""
+
+    def __init__(
+        self,
+        process: SimulatedProcess,
+        rng: random.Random,
+        troubles: Troubles,
+        *,
+        window_s: float,
+        pause_s: float,
+    ) -> None:
+        self._process = process
+        self._rng = rng
+        self.troubles = troubles
+        self._window_s = window_s
+        self._pause_s = pause_s
+        self._recent: list[float] = []
+        self._crossings = 0
+        self._acts = 0
+        self._crashes = set(troubles.crashes)
+
+    def chance(self, percent: int) -> bool:
+        """True in so many of a hundred cases; never more than twice within the time that the assumptions leave for trouble."""
+        if percent == 0 or self._rng.randrange(100) >= percent:
+            return False
+        now = self._process.loop.now
+        self._recent = [at for at in self._recent if at > now - self._window_s]
+        if len(self._recent) >= 2:
+            return False
+        self._recent.append(now)
+        return True
+
+    def uniform(self, low: float, high: float) -> float:
+        """A random number."""
+        return self._rng.uniform(low, high)
+
+    async def cross(self, life: Life, *, act: bool) -> None:
+        """Go to the outside, or come back from there. The process may die here."""
+        if not life.alive:
+            raise asyncio.CancelledError
+        self._crossings += 1
+        self._acts += act
+        if self._crossings in self._crashes or (act and -self._acts in self._crashes):
+            self._crashes -= {self._crossings, -self._acts if act else 0}
+            self._process.crash(for_ever=self.troubles.stops and not self._crashes)
+            raise asyncio.CancelledError
+        if self.troubles.delays:
+            await asyncio.sleep(self._rng.random() ** 4 * self._pause_s)
+            if not life.alive:
+                raise asyncio.CancelledError
+
+    async def call(self, life: Life, what: str, effect: Callable[[], T], *, act: bool = False) -> T:
+        """Do ``effect`` in the world of which the process sees only the answer."""
+        await self.cross(life, act=act)
+        if self.chance(self.troubles.error):
+            self._process.tell(f"{what}: no connection")
+            raise NodeConnectionError("no connection") if self._rng.random() < 0.7 else NodeNotReady("not ready")
+        value = effect()
+        await self.cross(life, act=act)
+        if self.chance(self.troubles.lost_reply):
+            self._process.tell(f"{what}: the reply is lost")
+            raise NodeConnectionError("the connection broke before the answer was whole")
+        return value
+
+
+class FaultyJournal:
+    """The engine's store on a real journal: a write may fail before it is made, or after, and the process may die at both ends."""
+
+    def __init__(self, process: SimulatedProcess, life: Life, journal: SwapJournal) -> None:
+        self._gate = process.gate
+        self._process = process
+        self._life = life
+        self._journal = journal
+
+    async def load(self, swap_id: str) -> StoredSwap:
+        """See ``SwapStore``."""
+        await self._gate.cross(self._life, act=False)
+        return await self._journal.load(swap_id)
+
+    async def unfinished(self, *, after: str | None, limit: int) -> list[str]:
+        """See ``SwapStore``."""
+        await self._gate.cross(self._life, act=False)
+        return await self._journal.unfinished(after=after, limit=limit)
+
+    async def insert(
+        self, deal: Deal, state: State, *, idempotency_key: str | None, request_digest: str | None, bind_hash: bool
+    ) -> StoredSwap:
+        """See ``EngineStore``."""
+        return await self._journal.insert(
+            deal, state, idempotency_key=idempotency_key, request_digest=request_digest, bind_hash=bind_hash
+        )
+
+    async def _before(self) -> None:
+        await self._gate.cross(self._life, act=True)
+        if self._gate.chance(self._gate.troubles.disk_error):
+            self._process.tell("the disk fails before a write")
+            raise StorageError("the disk failed")
+
+    async def _after(self) -> None:
+        await self._gate.cross(self._life, act=True)
+        if self._gate.chance(self._gate.troubles.disk_error):
+            self._process.tell("the disk fails after a write")
+            raise StorageError("the disk failed while committing")
+
+    async def transition(
+        self,
+        swap_id: str,
+        *,
+        expected_version: int,
+        state: State,
+        seen: Observation,
+        effects: tuple[Effect, ...],
+        bind_hash: bytes | None,
+    ) -> StoredSwap:
+        """See ``SwapStore``."""
+        await self._before()
+        moved = await self._journal.transition(
+            swap_id,
+            expected_version=expected_version,
+            state=state,
+            seen=seen,
+            effects=effects,
+            bind_hash=bind_hash,
+        )
+        self._process.watchman.stored(self._process, moved)
+        await self._after()
+        return moved
+
+    async def mark_begun(self, swap_id: str, name: str, *, begun: bool) -> None:
+        """See ``SwapStore``."""
+        await self._before()
+        await self._journal.mark_begun(swap_id, name, begun=begun)
+        await self._after()
+
+
+class SimulatedProcess:
+    """One party's program: its store survives, its memory does not."""
+
+    def __init__(
+        self,
+        *,
+        role: Role,
+        loop: SimulationLoop,
+        rng: random.Random,
+        troubles: Troubles,
+        account: EvmAddress,
+        clock: ProcessClock,
+        store: Store,
+        chain: SimulatedChain,
+        lightning: SimulatedLightning,
+        watchman: Watchman,
+        poll_s: float,
+        downtime: Callable[[SimulatedProcess], float],
+        make_engine: Callable[[SimulatedProcess, Life], SwapEngine],
+        story: Callable[[str], None],
+    ) -> None:
+        from layer2.storage import SwapJournal
+
+        self.role = role
+        self.name = role.value
+        self.loop = loop
+        self.account = account
+        self.clock = clock
+        self.store = store
+        self.journal = SwapJournal(store, role)
+        self.chain = chain
+        self.lightning = lightning
+        self.watchman = watchman
+        self.poll_s = poll_s
+        grace_s = chain.timing.grace_s
+        self.gate = Gate(self, rng, troubles, window_s=2.0 * grace_s, pause_s=min(2.0, grace_s / 8))
+        self.life: Life | None = None
+        self.gone = False
+        """It died for ever."""
+        self.deaths = 0
+        self._downtime = downtime
+        self._make_engine = make_engine
+        self._story = story
+
+    def tell(self, text: str) -> None:
+        """Add a line to the story of the run."""
+        self._story(f"{self.name}: {text}")
+
+    @property
+    def engine(self) -> SwapEngine | None:
+        """The engine, while the process lives."""
+        return self.life.engine if self.life is not None else None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs now."""
+        return self.life is not None
+
+    def start(self) -> None:
+        """Run it, from what its store holds."""
+        life = self.life = Life()
+        context = copy_context()
+        context.run(OWNER.set, life.tasks)
+        self.loop.create_task(self._run(life), context=context)
+
+    async def _run(self, life: Life) -> None:
+        self.chain.resend_all(self.account.raw)
+        engine = self._make_engine(self, life)
+        while True:
+            try:
+                await engine.start()
+            except Layer2Error as error:
+                self.tell(f"cannot start: {error}")
+                await asyncio.sleep(0.5)
+            else:
+                life.engine = engine
+                return
+
+    def crash(self, *, for_ever: bool = False) -> None:
+        """Die now: every task ends where it waits, nothing that it would still do reaches the world."""
+        life, self.life = self.life, None
+        if life is None:
+            return
+        self.deaths += 1
+        life.alive = False
+        life.tasks.cancel()
+        if for_ever:
+            self.gone = True
+            self.tell("dies for ever")
+            return
+        seconds = self._downtime(self)
+        self.tell(f"dies, and will be back in {seconds:.1f} s")
+        self.loop.call_later(seconds, self.start)
+
+    def end(self) -> None:
+        """Stop at the end of the simulation."""
+        life, self.life = self.life, None
+        if life is not None:
+            life.alive = False
+            life.tasks.cancel()
