@@ -111,10 +111,12 @@ class World:
         return lock
 
     async def view(self, lock):
+        await self.clock.advance(1)
         return await self.chain.view(lock, POLICY, lock_key="lock")
 
     async def finalize(self):
         await self.evm.mine(4)
+        await self.clock.advance(1)
         await self.sender._look()
 
 

@@ -60,6 +60,8 @@ class EvmSwapChain:
         self._approving: dict[tuple[bytes, bytes], bytes] = {}
         self._approve_lock = asyncio.Lock()
         self._head: Header | None = None
+        self._heads: dict[str, tuple[float, Header]] = {}
+        self._head_locks: dict[str, asyncio.Lock] = {}
 
     async def view(self, lock: Lock, policy: DepthPolicy, *, lock_key: str | None) -> ChainView:
         """The lock at three depths now, and what became of our own lock transaction sent under ``lock_key``."""
@@ -98,6 +100,17 @@ class EvmSwapChain:
         )
 
     async def _header(self, tag: str | int) -> Header:
+        if isinstance(tag, int):
+            return await self._ask_header(tag)
+        # All swaps wake with one new block and ask for the same heads: one answer serves them for a tenth of a block.
+        async with self._head_locks.setdefault(tag, asyncio.Lock()):
+            known = self._heads.get(tag)
+            if known is None or self._clock.monotonic_s() - known[0] >= self._block_time_s / 10:
+                header = await self._ask_header(tag)
+                known = self._heads[tag] = (self._clock.monotonic_s(), header)
+        return known[1]
+
+    async def _ask_header(self, tag: str | int) -> Header:
         header = await self._client.header(tag)  # type: ignore[arg-type]
         if header is None:
             raise UnexpectedReply(f"the endpoint has no block {tag}")
