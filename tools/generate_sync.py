@@ -226,7 +226,9 @@ def twin_class(twin: Twin, names: Names) -> list[str]:
     names.runtime.add(base)
     inherited = base_members(twin.base)
     lines = [f"class {twin.twin}({base}):", f'    """``{twin.name}`` for code that is not async."""', ""]
-    lines += [f"    _async: {twin.name}", ""]
+    # Only the constructor sets it, and only to what its class says: no caller can break the narrower type.
+    narrower = "  # pyright: ignore[reportIncompatibleVariableOverride]" if twin.base else ""
+    lines += [f"    _async: {twin.name}{narrower}", ""]
     for item in own:
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and not item.target.id.startswith("_"):
             text = renamed(item.annotation)

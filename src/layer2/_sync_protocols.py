@@ -120,7 +120,7 @@ class Layer2ProtocolSync(Twin):
 class BobClientSync(Layer2ProtocolSync):
     """``BobClient`` for code that is not async."""
 
-    _async: BobClient
+    _async: BobClient  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @property
     def chain_id(self) -> int:
@@ -151,7 +151,7 @@ class BobClientSync(Layer2ProtocolSync):
 class LightningNetworkSync(Layer2ProtocolSync):
     """``LightningNetwork`` for code that is not async."""
 
-    _async: LightningNetwork
+    _async: LightningNetwork  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def create_invoice_sync(
         self,

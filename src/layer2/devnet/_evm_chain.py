@@ -156,7 +156,8 @@ class EvmChain:
     def next_header(self, timestamp: int, extra_data: bytes = b"") -> Any:
         """The header of an empty block on top of the head."""
         parent = self.head.header
-        return PragueVM.create_header_from_parent(
+        # Abstract only for the type checker: the fork binds it as an attribute of the class.
+        return PragueVM.create_header_from_parent(  # pyright: ignore[reportAbstractUsage]
             parent,
             timestamp=max(timestamp, parent.timestamp + 1),
             gas_limit=parent.gas_limit,
