@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from layer2 import EvmAddress
 from layer2.evm import encode_balance_of
 
 LNDS = ("client", "router", "provider")
+_ONLY_CHANNEL_OF = {"client": "client", "router": "provider"}
+"""Who opened a channel, and so pays for its commitment: the node that has this channel alone."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,19 @@ def changes(before: Counter[str], after: Counter[str]) -> Counter[str]:
 
 async def _channel_msat(nodes: Any, name: str) -> int:
     held = await nodes.lnd_call(name, "GET", "/v1/balance/channels")
-    channels = (await nodes.lnd_call(name, "GET", "/v1/channels"))["channels"]
-    put_aside_sat = sum(int(channel["commit_fee"]) for channel in channels if channel["initiator"])
-    return int(held["local_balance"]["msat"]) + int(held["unsettled_local_balance"]["msat"]) + put_aside_sat * 1000
+    own = int(held["local_balance"]["msat"]) + int(held["unsettled_local_balance"]["msat"])
+    return own + (await _put_aside_msat(nodes, _ONLY_CHANNEL_OF[name]) if name in _ONLY_CHANNEL_OF else 0)
+
+
+async def _put_aside_msat(nodes: Any, name: str) -> int:
+    """What belongs to neither side of the only channel of a node.
+
+    It is not taken from ``commit_fee``, to which lnd adds what the rounding of both sides to whole satoshi leaves.
+    """
+    (channel,) = (await nodes.lnd_call(name, "GET", "/v1/channels"))["channels"]
+    held = await nodes.lnd_call(name, "GET", "/v1/balance/channels")
+    sides = ("local_balance", "remote_balance", "unsettled_local_balance", "unsettled_remote_balance")
+    return int(channel["capacity"]) * 1000 - sum(int(held[side]["msat"]) for side in sides)
 
 
 async def nothing_in_flight(nodes: Any) -> bool:
@@ -100,28 +113,35 @@ async def spent(nodes: Any, contract: EvmAddress, holders: dict[str, EvmAddress]
 @dataclass(frozen=True)
 class Journalled:
     open: int
-    fees_wei: int
+    """Transactions that are not final yet."""
+    fees_wei: Counter[str]
+    """By account."""
 
 
-def journalled(store: Path) -> Journalled:
-    """What a store has written down of its transactions."""
-    if not store.exists():
-        return Journalled(open=0, fees_wei=0)
-    with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True)) as db:
-        rows = db.execute("SELECT state, fee_wei FROM evm_tx").fetchall()
-    return Journalled(
-        open=sum(state == "open" for state, _ in rows), fees_wei=sum(int(fee) for _, fee in rows if fee is not None)
-    )
+def journalled(folders: Iterable[Path], holders: dict[str, EvmAddress]) -> Journalled:
+    """What all stores in these folders have written down of their transactions."""
+    names = {holder.raw.hex(): name for name, holder in holders.items()}
+    unfinished, fees = 0, Counter[str]()
+    for store in sorted(path for folder in folders for path in folder.glob("*.sqlite3")):
+        with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True)) as db:
+            rows = db.execute("SELECT sender, state, fee_wei FROM evm_tx").fetchall()
+        for sender, state, fee_wei in rows:
+            unfinished += state == "open"
+            fees[names[sender]] += int(fee_wei or 0)
+    return Journalled(open=unfinished, fees_wei=fees)
 
 
-def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(header: tuple[str, ...], rows: list[tuple[str | int | None, ...]]) -> str:
     """Columns of text: names to the left, figures to the right."""
-    lines = [header, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    lines = [header, *(tuple(map(_cell, row)) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
         for line in lines
     )
+
+
+def _cell(value: str | int | None) -> str:
+    if isinstance(value, int):
+        return f"{value:+,}"
+    return value or ""
