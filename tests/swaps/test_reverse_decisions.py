@@ -66,6 +66,23 @@ class TestClient:
         assert shown.state == AwaitingLock()
         assert shown.effects == ()
 
+    @pytest.mark.parametrize("late", [0, 10**6])
+    def test_takes_up_what_a_life_did_that_its_copy_does_not_know_of(self, reverse_client: Deal, late: int) -> None:
+        anyone = make_deal(Role.CLIENT, SwapDirection.REVERSE, pays_itself=False)
+        for latest in (LOCKED, REFUNDED):
+            for deal, state in ((reverse_client, Paying()), (anyone, AwaitingLock())):
+                decision = decide(deal, Agreed(), make_view(latest, now=NOW + late))
+                assert decision is not None
+                assert (decision.state, decision.effects) == (state, ())
+        for views, state in (
+            ((CLAIMED,), Revealed()),
+            ((CLAIMED, CLAIMED), Settled(preimage=PREIMAGE)),
+            ((CLAIMED, CLAIMED, CLAIMED), Closed(outcome="settled", preimage=PREIMAGE)),
+        ):
+            decision = decide(reverse_client, Agreed(), make_view(*views, now=NOW + late))
+            assert decision is not None
+            assert decision.state == state
+
     def test_does_not_pay_an_invoice_that_is_about_to_expire(self, reverse_client: Deal) -> None:
         decision = decide(reverse_client, Agreed(), make_view(now=reverse_client.invoice_expires_at))
         assert decision is not None

@@ -80,7 +80,13 @@ def _on_chain(deal: Deal, state: State, view: ChainView) -> Decision | None:
             assert_never(state)
 
 
-def _begin(deal: Deal, view: ChainView) -> Decision:
+def _begin(deal: Deal, view: ChainView) -> Decision | None:
+    # Only after a restored copy: the life that it does not know of has paid, and may have revealed.
+    preimage = seen_preimage(view)
+    if preimage is not None:
+        return _claimed(Agreed(), view, preimage)
+    if view.latest.status is not LockStatus.NEVER:
+        return Decision(state=Paying() if deal.pays_itself else AwaitingLock())
     now = max(view.now_s, view.head_timestamp)
     if now + deal.terms.timing.payment_time_limit_s > deal.invoice_expires_at:
         return Decision(state=Abandoned(reason="the hold invoice was not paid in time"))
