@@ -8,6 +8,7 @@ left behind.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 import os
 from collections.abc import Awaitable, Callable
@@ -204,9 +205,10 @@ class Operations:
             TaskCancelled: ``cancel`` was set. ``goes_on`` is False if nothing was begun, True if an id exists, else
                 None.
             AsyncRuntimeError: not open, closed (also while it ran), another loop, after fork.
-            ValidationError: ``timeout`` is no number of seconds >= 0.
+            ValidationError: ``timeout`` is no number of seconds >= 0, or ``cancel`` no event of asyncio.
         """
         self.check(what)
+        _check_cancel(cancel)
         call = _Call(what, tx_id, transfer_id, check_timeout(timeout), moves_money=moves_money)
         if cancel is not None and cancel.is_set():
             call.reason = "cancel"
@@ -322,6 +324,16 @@ class Operations:
         except TimeoutError:
             return False
         return True
+
+
+def _check_cancel(cancel: object) -> None:
+    """Refuse what cannot be awaited: ``threading.Event.wait`` would stop the whole event loop, for ever."""
+    if cancel is not None and not inspect.iscoroutinefunction(getattr(cancel, "wait", None)):
+        raise ValidationError(
+            f"cancel is an asyncio.Event, not {type(cancel).__module__}.{type(cancel).__name__}",
+            field="cancel",
+            hint="a threading.Event is for the _sync calls; here, set an asyncio.Event by loop.call_soon_threadsafe",
+        )
 
 
 def check_timeout(timeout: object) -> Timeout:
