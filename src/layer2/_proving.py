@@ -135,8 +135,14 @@ class Prover:
         """Every check of a proof, with the blocks of our own node as anchors.
 
         Raises:
-            NodeError: the node could not be asked.
+            ProofError: no proof of a transfer, or not of this chain. NodeError: the node could not be asked.
         """
+        if not isinstance(proof, TransferProof):
+            raise ProofError(
+                f"the proof is a TransferProof, not {type(proof).__name__}",
+                check="kind",
+                hint="from JSON: TransferProof.from_json(text)",
+            )
         if proof.terms.lock.chain_id != self._bob.chain_id:
             raise ProofError(
                 f"the proof is about chain {proof.terms.lock.chain_id}; this manager knows chain {self._bob.chain_id}",

@@ -135,7 +135,7 @@ class BobClientSync(Layer2ProtocolSync):
     def balance_sync(
         self,
         asset_id: AssetId,
-        account: EvmAddress | None = None,
+        account: EvmAddress | str | None = None,
         *,
         timeout: Timeout = DEFAULT,
         cancel: threading.Event | None = None,

@@ -29,6 +29,7 @@ from layer2.proofs import TransferProof
 from layer2.protocol import Layer2ProtocolType, Timeout
 from layer2.swaps import Price, SwapEngine, SwapRequests
 from layer2.terms import SwapDirection
+from layer2.transactions import check_idempotency_key
 from layer2.transfers import Payer, QuotedFee, Requirement, Transfer, TransferEvent, TransferQuote, TransferState
 
 if TYPE_CHECKING:
@@ -128,8 +129,13 @@ class TransferService:
             raise AmountError(f"max_fee must be a whole number of base units, not {max_fee!r:.40}", field="max_fee")
         if payer not in ("self", "anyone"):
             raise ValidationError(f"payer is 'self' or 'anyone', not {payer!r:.40}", field="payer")
-        if idempotency_key is not None and not 0 < len(idempotency_key) <= 200:
-            raise ValidationError("an idempotency key has 1 to 200 characters", field="idempotency_key")
+        if payer == "anyone" and direction is SwapDirection.SUBMARINE:
+            raise ValidationError(
+                "from BOB to Lightning your own account pays; payer='anyone' is for Lightning to BOB",
+                field="payer",
+                hint="leave payer out, or swap source and destination",
+            )
+        check_idempotency_key(idempotency_key)
         return TransferArguments(
             asset=asset,
             amount=amount,
@@ -141,6 +147,12 @@ class TransferService:
         )
 
     def _recipient(self, direction: SwapDirection, recipient: Address | str | None) -> Address | None:
+        if recipient is not None and not isinstance(recipient, str | Address):
+            raise AddressError(
+                f"recipient is text or an address of layer2, not {type(recipient).__name__}",
+                field="recipient",
+                hint="for an invoice give its text: invoice.text",
+            )
         address = parse_address(recipient) if isinstance(recipient, str) else recipient
         if direction is SwapDirection.REVERSE:
             if address is not None and not isinstance(address, EvmAddress):
@@ -299,8 +311,16 @@ class TransferService:
         return self.view(await self._journal.load(transfer_id))
 
     async def page(self, state: TransferState | str | None, limit: int, after: str | None) -> list[Transfer]:
-        """Transfers, newest first."""
-        wanted = None if state is None else TransferState(state)
+        """Transfers, newest first.
+
+        Raises:
+            ValidationError: ``state`` or ``limit`` cannot be right. NotFound: no transfer has the id ``after``.
+        """
+        try:
+            wanted = None if state is None else TransferState(state)
+        except ValueError as error:
+            known = ", ".join(TransferState)
+            raise ValidationError(f"state is {state!r:.40}, which is none of {known}", field="state") from error
         found: list[Transfer] = []
         while len(found) < limit:
             swaps = await self._journal.page(kinds=None, limit=min(limit, 200), after=after)

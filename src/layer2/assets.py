@@ -64,6 +64,10 @@ class AssetRegistry:
         try:
             return self._forms[asset, chain_id]
         except KeyError:
+            if not isinstance(asset, AssetId):
+                raise AssetError(
+                    f"an asset is an AssetId, not {type(asset).__name__}", field="asset_id", hint="for example BTC"
+                ) from None
             raise AssetError(
                 f"{asset} has no form on chain {chain_id}",
                 field="asset_id",

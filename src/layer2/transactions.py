@@ -11,7 +11,18 @@ from layer2._values import Bytes, Uint, Value
 from layer2.addresses import EvmAddress
 from layer2.errors import ValidationError
 
-__all__ = ["Depth", "EvmCall", "LightningPayment", "Outcome", "SignedEvmTransaction", "Transaction", "TxId", "TxStatus"]
+__all__ = [
+    "Depth",
+    "EvmCall",
+    "LightningPayment",
+    "Outcome",
+    "SignedEvmTransaction",
+    "Transaction",
+    "TxId",
+    "TxStatus",
+    "check_depth",
+    "check_idempotency_key",
+]
 
 _HASH = re.compile(r"(?:(bob|lightning|[a-z][a-z0-9_-]{0,31}):)?(?:0x)?([0-9a-fA-F]{64})", re.ASCII)
 
@@ -130,6 +141,9 @@ class EvmCall(Value):
     idempotency_key: str | None = None
     kind: Literal["evm_call"] = "evm_call"
 
+    def __post_init__(self) -> None:
+        check_idempotency_key(self.idempotency_key)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedEvmTransaction(Value):
@@ -138,6 +152,9 @@ class SignedEvmTransaction(Value):
     raw: Bytes
     idempotency_key: str | None = None
     kind: Literal["evm_signed"] = "evm_signed"
+
+    def __post_init__(self) -> None:
+        check_idempotency_key(self.idempotency_key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +173,41 @@ class LightningPayment(Value):
     idempotency_key: str | None = None
     kind: Literal["lightning_payment"] = "lightning_payment"
 
+    def __post_init__(self) -> None:
+        check_idempotency_key(self.idempotency_key)
+
 
 Transaction: TypeAlias = EvmCall | SignedEvmTransaction | LightningPayment
 """Anything that ``submit_transaction_async`` takes. The union may grow in a minor release."""
+
+
+def check_idempotency_key(key: object) -> None:
+    """Refuse what is no idempotency key: text of 1 to 200 characters, or None.
+
+    A number would be another key than its digits in some stores and the same in others.
+
+    Raises:
+        ValidationError: it is none.
+    """
+    if key is None:
+        return
+    if not isinstance(key, str):
+        raise ValidationError(
+            f"an idempotency key is text, not {type(key).__name__}",
+            field="idempotency_key",
+            hint="for an order's number, str(number)",
+        )
+    if not 0 < len(key) <= 200:
+        raise ValidationError("an idempotency key has 1 to 200 characters", field="idempotency_key")
+
+
+def check_depth(depth: object) -> None:
+    """Refuse what is no depth.
+
+    Raises:
+        ValidationError: neither a ``Depth`` nor None.
+    """
+    if depth is not None and not isinstance(depth, Depth):
+        raise ValidationError(
+            f"depth is a Depth, not {type(depth).__name__}", field="depth", hint="for example Depth.SAFE"
+        )

@@ -155,6 +155,21 @@ async def test_recipients_that_cannot_be_right_are_refused(bob, token):
         await bob.transfer_asset_async(BTC, 1, LightningAddress(user="a", domain="example.com"))
 
 
+async def test_arguments_of_the_wrong_type_are_refused_with_a_layer2_error(bob):
+    for key in (4711, "", "k" * 201):
+        with pytest.raises(ValidationError, match="idempotency key"):
+            await bob.transfer_asset_async(ETH, 1, FRIEND, idempotency_key=key)
+        with pytest.raises(ValidationError, match="idempotency key"):
+            EvmCall(to=FRIEND, value_wei=1, idempotency_key=key)
+    with pytest.raises(ValidationError, match=r"Depth\.SAFE"):
+        await bob.wait_for_transaction_async("0x" + "ab" * 32, "safe")
+    with pytest.raises(AssetError, match="AssetId"):
+        await bob.balance_async("BTC")
+    with pytest.raises(AddressError):
+        await bob.balance_async(ETH, 7)
+    assert await bob.balance_async(ETH, str(FRIEND)) == await bob.balance_async(ETH, FRIEND)
+
+
 async def test_assets_that_are_not_here_are_refused(bob):
     with pytest.raises(AssetError):
         await bob.transfer_asset_async(BTC, 1, FRIEND)

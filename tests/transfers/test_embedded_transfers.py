@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from layer2 import (
     BTC,
     ETH,
+    AddressError,
     AmountError,
     AssetError,
     ConfigurationError,
@@ -23,6 +25,7 @@ from layer2 import (
     Layer2Error,
     Layer2Manager,
     NotFound,
+    ProofError,
     SwapRefunded,
     SwapRefused,
     TaskCancelled,
@@ -250,6 +253,28 @@ Call = Callable[[Layer2Manager], Awaitable[object]]
             ValidationError,
             "lost",
         ),
+        (
+            lambda m: m.cross_layer_transfer_async(BTC, SAT, P.BOB, P.LIGHTNING, recipient=4711),
+            AddressError,
+            "not int",
+        ),
+        (
+            lambda m: m.cross_layer_transfer_async(BTC, SAT, P.BOB, P.LIGHTNING, idempotency_key=4711),
+            ValidationError,
+            "str\\(number\\)",
+        ),
+        (
+            lambda m: m.cross_layer_transfer_async(BTC, SAT, P.BOB, P.LIGHTNING, cancel=threading.Event()),
+            ValidationError,
+            "not threading.Event",
+        ),
+        (
+            lambda m: m.start_cross_layer_transfer_async(BTC, SAT, P.BOB, P.LIGHTNING, payer="anyone"),
+            ValidationError,
+            "your own account pays",
+        ),
+        (lambda m: m.verify_cross_layer_proof_async("{}"), ProofError, "from_json"),
+        (lambda m: m.list_transfers_async(state="done"), ValidationError, "none of agreed"),
         (lambda m: m.get_transfer_async("ab" * 16), NotFound, "no swap"),
         (lambda m: m.get_protocol_async("rootstock"), ValidationError, "rootstock"),
     ],

@@ -43,7 +43,17 @@ from layer2.evm import (
     send_foreign,
 )
 from layer2.protocol import DEFAULT, Capabilities, Layer2ProtocolAsync, Layer2ProtocolType, Signer, Timeout
-from layer2.transactions import Depth, EvmCall, Outcome, SignedEvmTransaction, Transaction, TxId, TxStatus
+from layer2.transactions import (
+    Depth,
+    EvmCall,
+    Outcome,
+    SignedEvmTransaction,
+    Transaction,
+    TxId,
+    TxStatus,
+    check_depth,
+    check_idempotency_key,
+)
 
 if TYPE_CHECKING:
     from layer2.bob._chains import ChainPreset
@@ -250,6 +260,7 @@ class BobClient(Layer2ProtocolAsync):
     ) -> TxStatus:
         """Wait until the outcome is known at ``depth`` (None: included). No limit by default."""
         self._check("wait_for_transaction_async")
+        check_depth(depth)
         parsed = self._tx_id(tx_id)
         sender = self.sender
         return await self._operations.run(
@@ -281,6 +292,7 @@ class BobClient(Layer2ProtocolAsync):
         """
         self._check("transfer_asset_async")
         check_amount(amount)
+        check_idempotency_key(idempotency_key)
         form = self.registry.form(asset_id, self.preset.chain_id)
         to = self._recipient(recipient, form)
         units = convert_amount(amount, asset_id.decimals, form.decimals)
@@ -331,7 +343,7 @@ class BobClient(Layer2ProtocolAsync):
     async def balance_async(
         self,
         asset_id: AssetId,
-        account: EvmAddress | None = None,
+        account: EvmAddress | str | None = None,
         *,
         timeout: Timeout = DEFAULT,
         cancel: asyncio.Event | None = None,
@@ -339,11 +351,13 @@ class BobClient(Layer2ProtocolAsync):
         """What the account (None: the user's) holds, in the asset's base unit, rounded down.
 
         Raises:
-            AssetError: the asset has no form here.
+            AssetError: the asset has no form here. AddressError: ``account`` is no EVM address.
         """
         self._check("balance_async")
         form = self.registry.form(asset_id, self.preset.chain_id)
-        holder = self.account if account is None else account
+        holder = EvmAddress.parse(account) if isinstance(account, str) else account or self.account
+        if not isinstance(holder, EvmAddress):
+            raise AddressError(f"account is an EVM address, not a {type(holder).__name__}", field="account")
         units = await self._read(lambda: self._units(form, holder), timeout, cancel, "reading a balance", None)
         return int(units * 10**asset_id.decimals // 10**form.decimals)
 

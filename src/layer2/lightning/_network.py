@@ -33,7 +33,16 @@ from layer2.lightning._payment_rules import (
     tx_id_of,
 )
 from layer2.protocol import DEFAULT, Timeout
-from layer2.transactions import Depth, LightningPayment, Outcome, Transaction, TxId, TxStatus
+from layer2.transactions import (
+    Depth,
+    LightningPayment,
+    Outcome,
+    Transaction,
+    TxId,
+    TxStatus,
+    check_depth,
+    check_idempotency_key,
+)
 
 if TYPE_CHECKING:
     from layer2.proofs import Proof
@@ -156,9 +165,14 @@ class LightningNetwork(NodeLayer):
         self._ready(what)
         check_asset(asset_id)
         check_amount(amount)
+        check_idempotency_key(idempotency_key)
         address = parse_address(recipient) if isinstance(recipient, str) else recipient
         if not isinstance(address, InvoiceText | LightningAddress | LnurlPay | NodeId):
-            raise AddressError("this address is not one of Lightning", field="recipient")
+            raise AddressError(
+                f"Lightning pays invoices, Lightning addresses, LNURLs and node ids, not a {type(address).__name__}",
+                field="recipient",
+                hint="give an invoice by its text; to pay an account on BOB, use a cross-layer transfer",
+            )
         begun: list[TxId] = []
 
         async def operation() -> PaymentRecord:
@@ -254,6 +268,7 @@ class LightningNetwork(NodeLayer):
             NotFound: the node has no record of it.
         """
         self._ready("waiting for a payment")
+        check_depth(depth)
         wanted = Depth.INCLUDED if depth is None else depth
 
         async def wait() -> TxStatus:
