@@ -15,6 +15,7 @@ from layer2.cli import (
     _pay,
     _proof,
     _provider,
+    _rescue,
     _status,
     _transfer,
     _transfers,
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (_demo, _init, _doctor, _status, _pay, _transfer, _copies, _version):
+for module in (_demo, _init, _doctor, _status, _pay, _transfer, _copies, _rescue, _version):
     module.add_to(app)
 for group in (_invoice.app, _transfers.app, _proof.app, _contract.app, _provider.app, _devnet.app):
     app.add_typer(group)

@@ -66,9 +66,10 @@ if TYPE_CHECKING:
         RefundOffer,
     )
     from layer2.swaps._ports import Counterparty, NoCounterparty, StoredEffect, StoredSwap, SwapChain, SwapStore
-    from layer2.swaps._preimage import FORBIDDEN_HASHES, PreimageSource
+    from layer2.swaps._preimage import FORBIDDEN_HASHES, PreimageSource, preimage_label, search_preimage
     from layer2.swaps._provider_client import HttpProvider, ProviderApi
     from layer2.swaps._requests import Account, Place, Price, SwapRequests
+    from layer2.swaps._rescue import FoundLock, Rescue, RescueAction, RescuePlan, search_window_ms
     from layer2.swaps._states import (
         Abandoned,
         Agreed,
@@ -127,9 +128,10 @@ _HOMES = {
         "OwnTransaction PaymentStatus PaymentView RefundOffer"
     ),
     "_ports": "Counterparty NoCounterparty StoredEffect StoredSwap SwapChain SwapStore",
-    "_preimage": "FORBIDDEN_HASHES PreimageSource",
+    "_preimage": "FORBIDDEN_HASHES PreimageSource preimage_label search_preimage",
     "_provider_client": "HttpProvider ProviderApi",
     "_requests": "Account Place Price SwapRequests",
+    "_rescue": "FoundLock Rescue RescueAction RescuePlan search_window_ms",
     "_states": (
         "Abandoned Agreed AwaitingLock Cancelling Claiming Closed Deal Failed Invoiced Locked Locking NeedsAttention Offered "
         "Paid Paying Refunded Refunding Revealed Role Settled Settling State Watch"
@@ -166,6 +168,7 @@ __all__ = [
     "Expected",
     "Failed",
     "Fees",
+    "FoundLock",
     "HashTaken",
     "HashTakenError",
     "HttpProvider",
@@ -200,6 +203,9 @@ __all__ = [
     "RefundResponse",
     "Refunded",
     "Refunding",
+    "Rescue",
+    "RescueAction",
+    "RescuePlan",
     "Revealed",
     "ReverseRequest",
     "Role",
@@ -233,10 +239,13 @@ __all__ = [
     "may_lock_reverse",
     "may_pay",
     "min_invoice_life_s",
+    "preimage_label",
     "refund_margin_s",
     "reverse_final_cltv",
     "reverse_lock_by",
     "reverse_timelock",
+    "search_preimage",
+    "search_window_ms",
     "slow_s",
     "submarine_lock_by",
     "submarine_timelock",

@@ -1,0 +1,210 @@
+"""``layer2 rescue``: refund and claim what the chain shows, when the store is lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from layer2 import ConfigurationError, Layer2Error, SignerError, SystemClock
+from layer2.bob import BobClient
+from layer2.cli._cli import Cli, table
+from layer2.cli._command import command
+from layer2.cli._exit import ExitCode, code_for
+from layer2.cli._text import btc, utc
+from layer2.connect import chain_preset, connect_chain, fee_limits, load_signer, registry_of, token_of
+from layer2.evm import HTLC_ADDRESS, MemoryTxJournal
+from layer2.storage import SqlTxJournal, Store, swaps
+from layer2.swaps import EvmSwapChain, FoundLock, Rescue, RescueAction, RescuePlan
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from layer2.evm import TxJournal
+
+__all__ = ["add_to"]
+
+_LONGEST_LOCK_S: Final = 61 * 86_400
+"""The contract takes no lock of more than 60 days."""
+_TEXT: Final = {
+    RescueAction.NONE: "nothing to do",
+    RescueAction.REFUND: "can be refunded now: --send",
+    RescueAction.REFUND_LATER: "can be refunded from {timelock} on, unless the provider claims it before",
+    RescueAction.CLAIM: "can be claimed now, by {not_after}: --send",
+    RescueAction.CLAIM_LATE: "late: the provider can refund from {timelock} on while the claim is on its way, and take the "
+    "payment all the same. Safe only if your node says that the payment came back: --send --force",
+    RescueAction.NOT_DEEP: "not deep enough in the chain yet: run this again in a minute",
+    RescueAction.NO_PREIMAGE: "this key gives no preimage for it: a wrong clock (--search-s), or a provider's lock, whose "
+    "preimage is with the payment at the Lightning node",
+    RescueAction.DRIVEN: "the store knows it: layer2 run",
+}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "rescue")(rescue)
+
+
+async def rescue(
+    cli: Cli,
+    from_block: Annotated[
+        int | None, typer.Option(help="First block to look at; by default that of 61 days ago.", min=0)
+    ] = None,
+    send: Annotated[bool, typer.Option("--send", help="Refund and claim; without it nothing is sent.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="With --send: also claims that are late.")] = False,
+    search_s: Annotated[
+        int, typer.Option(help="Seconds by which your clock may have been wrong when a transfer was made.", min=0)
+    ] = 0,
+) -> ExitCode:
+    """Find your locks on the chain from your key alone, and refund or claim them. For when the store is lost.
+
+    Needs [bob] and [signer], and neither the store nor a Lightning node. What the store still knows is left to layer2 run.
+    """
+    if cli.config.is_embedded:
+        raise ConfigurationError(
+            "the embedded network is made anew each time: there is nothing to rescue", key="network"
+        )
+    async with _opened(cli, send=send, search_s=search_s) as (work, bob, store):
+        first = await _first_block(bob) if from_block is None else from_block
+        with cli.working("scanning the chain"):
+            found = await work.find(
+                from_block=first, progress=lambda at, end: cli.step(f"looked at blocks {first} to {at} of {end}")
+            )
+            plans = [await _plan(work, store, lock) for lock in found]
+        form = token_of(cli.config)
+        decimals = {form.contract: form.decimals}
+        if not send:
+            cli.emit([_json(plan) for plan in plans], lambda: _table(plans, decimals))
+            if not plans:
+                cli.say(f"no lock of {bob.account} since block {first}")
+            return ExitCode.OK
+        cli.emit_people(lambda: _table(plans, decimals))
+        results = [await _carry_out(cli, work, plan, force=force) for plan in plans]
+    cli.emit([result for result, _ in results])
+    codes = [code for _, code in results if code is not ExitCode.OK]
+    return min(codes, default=ExitCode.OK)
+
+
+@asynccontextmanager
+async def _opened(cli: Cli, *, send: bool, search_s: int) -> AsyncIterator[tuple[Rescue, BobClient, Store | None]]:
+    """To send, the store is opened for writing: no service may run, and what is signed goes on after a crash."""
+    config, clock = cli.config, SystemClock()
+    signer = await load_signer(config)
+    if signer is None:
+        raise SignerError("a rescue begins with your key: there is no [signer]", hint="configure it as it was")
+    preset = chain_preset(config)
+    store: Store | None
+    if send:
+        store = await Store.open(config.store_url, clock=clock)
+    else:
+        store = await _readable(cli)
+    journal: TxJournal = SqlTxJournal(store) if send and store is not None else MemoryTxJournal()
+    contract = (config.bob.htlc_contract if config.bob is not None else None) or HTLC_ADDRESS
+    bob = BobClient(
+        transport=connect_chain(config, preset, clock),
+        signer=signer,
+        registry=registry_of(config),
+        journal=journal,
+        preset=preset,
+        clock=clock,
+        limits=fee_limits(config),
+        htlc_contract=contract,
+    )
+    try:
+        await bob.initialize_async()
+        timing = config.chain_timing()
+        chain = EvmSwapChain(
+            client=bob.rpc, sender=bob.sender, journal=journal, clock=clock, block_time_s=float(timing.evm_block_s)
+        )
+        work = Rescue(
+            client=bob.rpc,
+            chain=chain,
+            journal=journal,
+            signer=signer,
+            contract=contract,
+            chain_id=preset.chain_id,
+            timing=timing,
+            policy_for=config.depth_policy,
+            clock=clock,
+            extra_search_s=search_s,
+        )
+        yield work, bob, store
+    finally:
+        await bob.close_async()
+        if store is not None:
+            await store.close()
+
+
+async def _readable(cli: Cli) -> Store | None:
+    try:
+        return await Store.open(cli.config.store_url, clock=SystemClock(), read_only=True)
+    except Layer2Error as error:
+        cli.step(f"the store cannot be read, so every lock is looked at: {error}")
+        return None
+
+
+async def _first_block(bob: BobClient) -> int:
+    head = await bob.rpc.block_number()
+    return max(0, head - _LONGEST_LOCK_S // bob.preset.block_time_s)
+
+
+async def _plan(work: Rescue, store: Store | None, found: FoundLock) -> RescuePlan:
+    plan = await work.plan(found)
+    if plan.action is not RescueAction.NONE and store is not None:
+        known = await store.run(swaps.by_lock_id, found.lock.lock_id)
+        if any(swap.active for swap in known):
+            return plan.left_to_the_store()
+    return plan
+
+
+async def _carry_out(cli: Cli, work: Rescue, plan: RescuePlan, *, force: bool) -> tuple[dict[str, Any], ExitCode]:
+    name = f"lock {plan.found.lock.lock_id.hex()[:16]}"
+    try:
+        if not await work.send(plan, late=force):
+            return {**_json(plan), "sent": False}, ExitCode.OK
+        cli.step(f"{name}: sent; waiting until it is deep enough")
+        with cli.working("waiting"):
+            status = await work.wait(plan)
+    except Layer2Error as error:
+        cli.note(f"{name}: {error}")
+        return {**_json(plan), "sent": False, "error": str(error)}, code_for(error)
+    cli.say(f"{name}: {status.value}")
+    return {**_json(plan), "sent": True, "status": status.value}, ExitCode.OK
+
+
+def _words(plan: RescuePlan) -> str:
+    by = plan.not_after
+    return _TEXT[plan.action].format(
+        timelock=utc(plan.found.lock.timelock), not_after="any time" if by is None else utc(by)
+    )
+
+
+def _json(plan: RescuePlan) -> dict[str, Any]:
+    lock = plan.found.lock
+    return {
+        "lock_id": f"0x{lock.lock_id.hex()}",
+        "payment_hash": lock.preimage_hash.hex(),
+        "role": "refunder" if plan.refunder else "claimer",
+        "phase": plan.found.phase.value,
+        "amount": str(lock.amount),
+        "token": str(lock.token),
+        "block": plan.found.block_number,
+        "timelock": lock.timelock,
+        "action": plan.action.value,
+        "claim_by": plan.not_after,
+        "preimage_time_ms": plan.time_ms,
+    }
+
+
+def _table(plans: list[RescuePlan], decimals: dict[Any, int]) -> Table:
+    shown = table("Your locks", "lock", "block", "you are", "amount", "state", "what can be done", right=("amount",))
+    for plan in plans:
+        lock = plan.found.lock
+        places = decimals.get(lock.token)
+        amount = f"{lock.amount} of {lock.token}" if places is None else btc(lock.amount, places)
+        role = "refunder" if plan.refunder else "claimer"
+        number = str(plan.found.block_number)
+        shown.add_row(lock.lock_id.hex()[:16], number, role, amount, plan.found.phase.value, _words(plan))
+    return shown

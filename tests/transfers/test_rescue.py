@@ -1,0 +1,328 @@
+"""Everything is lost but the key: the locks are found on the chain, and the money is got from them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from layer2 import BTC, Layer2Config, Layer2Manager, NodeNotReady, StoreConfig, TransferState
+from layer2 import Layer2ProtocolType as P
+from layer2.devnet import EmbeddedNetwork
+from layer2.evm import EvmClient, MemoryTxJournal, RpcError, SenderSettings, TxSender, encode_balance_of
+from layer2.protocol import Signer
+from layer2.signers import LocalSigner
+from layer2.swaps import (
+    DEVNET_TIMING,
+    EvmSwapChain,
+    Locked,
+    Locking,
+    LockStatus,
+    Rescue,
+    RescueAction,
+    RescuePlan,
+    search_window_ms,
+)
+from layer2.terms import DepthPolicy, Lock, SwapDirection
+from layer2.transactions import Depth
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SAT = 20_000
+REVERSE = SwapDirection.REVERSE
+POLICY = DepthPolicy(depth=Depth.INCLUDED, confirmations=2)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def network() -> AsyncIterator[EmbeddedNetwork]:
+    async with EmbeddedNetwork() as started:
+        yield started
+
+
+@pytest.fixture
+def config(tmp_path: Path, network: EmbeddedNetwork, monkeypatch: pytest.MonkeyPatch) -> Layer2Config:
+    def again(**_: object) -> nullcontext[EmbeddedNetwork]:
+        network.client_node = network.lightning.connect(network.client_node.node_id)
+        return nullcontext(network)
+
+    monkeypatch.setattr("layer2.devnet.EmbeddedNetwork", again)
+    return Layer2Config.embedded().with_changes(store=StoreConfig(url=f"sqlite:///{tmp_path / 'journal.db'}"))
+
+
+class OtherSigner:
+    """A signer that is no ``LocalSigner``: it derives one secret at a time."""
+
+    def __init__(self, local: LocalSigner) -> None:
+        self._local = local
+        self.address = local.address
+
+    async def sign_digest(self, digest: bytes) -> bytes:
+        return await self._local.sign_digest(digest)
+
+    async def derive_secret(self, label: bytes) -> bytes:
+        return await self._local.derive_secret(label)
+
+
+@asynccontextmanager
+async def rescue_of(network: EmbeddedNetwork, signer: Signer) -> AsyncIterator[tuple[Rescue, EvmSwapChain]]:
+    client, journal = EvmClient(network.transport()), MemoryTxJournal()
+    sender = TxSender(
+        client,
+        signer,
+        journal,
+        chain_id=network.evm.chain_id,
+        clock=network.clock,
+        settings=SenderSettings(poll_interval_s=0.2),
+    )
+    await sender.start()
+    chain = EvmSwapChain(client=client, sender=sender, journal=journal, clock=network.clock, block_time_s=1)
+    try:
+        work = Rescue(
+            client=client,
+            chain=chain,
+            journal=journal,
+            signer=signer,
+            contract=network.contract,
+            chain_id=network.evm.chain_id,
+            timing=DEVNET_TIMING,
+            policy_for=lambda _amount: POLICY,
+            clock=network.clock,
+        )
+        yield work, chain
+    finally:
+        await sender.close()
+
+
+async def tokens(network: EmbeddedNetwork) -> int:
+    assert network.token.contract is not None
+    client = EvmClient(network.transport())
+    return int.from_bytes(await client.call(network.token.contract, encode_balance_of(network.client_signer.address)))
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(60):
+        while not await condition():
+            await asyncio.sleep(0.05)
+
+
+async def plans(work: Rescue) -> list[RescuePlan]:
+    return [await work.plan(found) for found in await work.find(from_block=0)]
+
+
+async def standing(work: Rescue) -> RescuePlan | None:
+    found = [plan for plan in await plans(work) if plan.action is not RescueAction.NONE]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+async def until_the_provider_locked(network: EmbeddedNetwork) -> None:
+    async def locked() -> bool:
+        states = [swap.state for swap in network.runtime.engine.open_swaps if swap.deal.direction is REVERSE]
+        return any(isinstance(state, Locking | Locked) for state in states)
+
+    await until(locked)
+
+
+async def pay_and_lose_the_store(config: Layer2Config, network: EmbeddedNetwork) -> RescuePlan:
+    """Until the provider's lock stands and our process, which would claim it, has gone with its store."""
+    async with Layer2Manager(config) as manager:
+        await manager.initialize_all_async()
+        await manager.start_cross_layer_transfer_async(BTC, SAT, P.LIGHTNING, P.BOB)
+        await until_the_provider_locked(network)
+    Path(config.store_url.removeprefix("sqlite:///")).unlink()
+    async with rescue_of(network, network.client_signer) as (work, _):
+        plan: list[RescuePlan] = []
+
+        async def deep() -> bool:
+            seen = await standing(work)
+            plan[:] = [] if seen is None else [seen]
+            return seen is not None and seen.action is RescueAction.CLAIM
+
+        await until(deep)
+        return plan[0]
+
+
+async def test_a_lock_of_the_provider_is_claimed_with_the_preimage_that_the_key_gives_again(
+    config: Layer2Config, network: EmbeddedNetwork
+) -> None:
+    before = await tokens(network)
+    plan = await pay_and_lose_the_store(config, network)
+    assert not plan.refunder
+    assert plan.not_after is not None
+    assert plan.preimage is not None
+    assert plan.preimage.hex() not in repr(plan)
+    assert await tokens(network) == before
+    async with rescue_of(network, network.client_signer) as (work, _):
+        assert await work.send(plan)
+        assert await work.wait(plan) is LockStatus.CLAIMED
+        assert await tokens(network) == before + SAT
+        assert await standing(work) is None
+        assert not await work.send((await plans(work))[-1])
+    # A stranger has nothing here, and the provider's own view of the same lock is that of its refunder.
+    async with rescue_of(network, LocalSigner.generate()) as (work, _):
+        assert await work.find(from_block=0) == []
+    async with rescue_of(network, network.provider_signer) as (work, _):
+        assert all(plan.refunder for plan in await plans(work))
+
+
+async def test_a_lock_of_ours_is_refunded_once_its_timelock_has_passed(
+    network: EmbeddedNetwork,
+) -> None:
+    before = await tokens(network)
+    client = EvmClient(network.transport())
+    async with rescue_of(network, network.client_signer) as (work, chain):
+        head = await client.header()
+        assert head is not None
+        assert network.token.contract is not None
+        lock = Lock(
+            chain_id=network.evm.chain_id,
+            contract=network.contract,
+            preimage_hash=os.urandom(32),
+            amount=SAT,
+            token=network.token.contract,
+            claimer=network.provider_signer.address,
+            refunder=network.client_signer.address,
+            timelock=head.timestamp + 8,
+        )
+
+        async def locked() -> bool:
+            try:
+                await chain.send_lock("lock", lock, not_after=lock.timelock)
+            except NodeNotReady:
+                return False  # the allowance of the contract is being included
+            return await standing(work) is not None
+
+        await until(locked)
+        assert await tokens(network) == before - SAT
+        plan = await standing(work)
+        assert plan is not None
+        assert (plan.action, plan.refunder) == (RescueAction.REFUND_LATER, True)
+        assert not await work.send(plan, late=True)
+
+        async def due() -> bool:
+            seen = await standing(work)
+            return seen is not None and seen.action is RescueAction.REFUND
+
+        await until(due)
+        plan = await standing(work)
+        assert plan is not None
+        assert await work.send(plan)
+        assert await work.wait(plan) is LockStatus.REFUNDED
+        assert await tokens(network) == before
+
+
+@pytest.mark.slow
+async def test_what_is_too_late_or_not_ours_is_not_claimed(config: Layer2Config, network: EmbeddedNetwork) -> None:
+    plan = await pay_and_lose_the_store(config, network)
+    lock = plan.found.lock
+    async with rescue_of(network, OtherSigner(network.client_signer)) as (work, _):
+
+        async def late() -> bool:
+            seen = await standing(work)
+            assert seen is not None
+            return seen.action is RescueAction.CLAIM_LATE
+
+        await until(late)
+        seen = await standing(work)
+        assert seen is not None
+        assert not await work.send(seen), "only when told so"
+        assert await work.send(seen, late=True)
+        assert await work.wait(seen) is LockStatus.CLAIMED
+    assert lock.claimer == network.client_signer.address
+
+
+async def test_the_search_covers_a_whole_swap_and_stops(network: EmbeddedNetwork) -> None:
+    first, last = search_window_ms(DEVNET_TIMING, 1_000_000)
+    t = DEVNET_TIMING
+    assert first <= (1_000_000 - t.invoice_expiry_s - t.payment_time_limit_s - t.evm_inclusion_s) * 1000
+    assert last >= (1_000_000 + t.evm_clock_skew_s) * 1000
+    wider = search_window_ms(DEVNET_TIMING, 1_000_000, 60)
+    assert wider == (first - 60_000, last + 60_000)
+
+
+@asynccontextmanager
+async def served(network: EmbeddedNetwork) -> AsyncIterator[str]:
+    """The embedded chain over HTTP, for another process."""
+
+    async def answer(request: web.Request) -> web.Response:
+        asked = await request.json()
+        try:
+            result = {"result": await network.evm.call(asked["method"], asked["params"])}
+        except RpcError as error:
+            result = {"error": {"code": error.code, "message": error.message, "data": error.data}}
+        return web.json_response({"jsonrpc": "2.0", "id": asked["id"], **result})
+
+    app = web.Application()
+    app.router.add_post("/", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def command(*arguments: str, code: int = 0) -> str:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "layer2", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    assert process.returncode == code, err.decode()
+    assert "Traceback" not in err.decode()
+    return out.decode()
+
+
+async def test_the_command_needs_the_key_and_an_endpoint_and_nothing_else(
+    config: Layer2Config, network: EmbeddedNetwork, tmp_path: Path
+) -> None:
+    held = await network.merchant_node.create_hold_invoice(
+        payment_hash=os.urandom(32), amount_msat=SAT * 1000, memo="", expiry_s=600, cltv_delta=80
+    )
+    async with Layer2Manager(config) as manager:
+        await manager.initialize_all_async()
+        out = await manager.start_cross_layer_transfer_async(BTC, SAT, P.BOB, P.LIGHTNING, recipient=held.text)
+
+        async def locked() -> bool:
+            return (await manager.get_transfer_async(out.id)).state is TransferState.LOCKED
+
+        await until(locked)
+        await manager.start_cross_layer_transfer_async(BTC, SAT, P.LIGHTNING, P.BOB)
+        await until_the_provider_locked(network)
+    Path(config.store_url.removeprefix("sqlite:///")).unlink()
+    before = await tokens(network)
+
+    key, settings, store = tmp_path / "key", tmp_path / "layer2.toml", tmp_path / "new.db"
+    key.write_text(network.client_signer.export_private_key().hex())
+    key.chmod(0o600)
+    async with served(network) as url:
+        settings.write_text(
+            f'network = "devnet"\n[bob]\nchain = "devnet"\nrpc_url = "{url}"\n'
+            f'[signer]\nprivate_key = {{ file = "{key}" }}\n[store]\nurl = "sqlite:///{store}"\n'
+        )
+        settings.chmod(0o600)
+        arguments = ("rescue", "--config", str(settings), "--json", "--from-block", "0")
+        actions: dict[str, str] = {}
+
+        async def claimable() -> bool:
+            listed = json.loads(await command(*arguments))
+            actions.update({plan["lock_id"]: plan["action"] for plan in listed})
+            return "claim" in actions.values()
+
+        await until(claimable)
+        assert "refund_later" in actions.values()
+        assert not store.exists(), "without --send nothing is written"
+        assert await tokens(network) == before, "and nothing is sent"
+        done = json.loads(await command(*arguments, "--send"))
+        assert await tokens(network) == before + SAT
+        assert [(plan["action"], plan["status"]) for plan in done if plan["sent"]] == [("claim", "claimed")]
+        people = await command("rescue", "--config", str(settings), "--from-block", "0")
+        assert "can be refunded from" in people
