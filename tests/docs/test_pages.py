@@ -196,3 +196,13 @@ def test_the_site_builds_without_a_warning(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "html" / "index.html").is_file()
+
+
+def test_the_runbook_says_what_to_do_about_every_alarm():
+    events, runbook = ((ROOT / "docs" / name).read_text() for name in ("events.md", "runbook.md"))
+    alarms = {code for line in events.splitlines() if "| ERROR |" in line for code in CODE.findall(line.split("|")[1])}
+    assert len(alarms) >= 10
+    table = runbook[runbook.index("## Alarms") :]
+    assert alarms == {
+        code for line in table.splitlines()[4:] if "|" in line for code in CODE.findall(line.split("|")[1])
+    }
