@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Simulation", "shrink", "simulate"]
 
+RETRY_S: Final = 1.0
 _logger: Final = logging.getLogger("layer2.swaps")
 _stores: dict[tuple[int, Role], Store] = {}
 """Opening a store costs more than a run, so each process keeps one for each role and empties it."""
@@ -267,6 +268,7 @@ class Simulation:
                 delays=plan.delays,
                 lag=plan.lag,
                 crashes=plan.client_crashes if client else plan.provider_crashes,
+                crash_at=plan.client_crash_at if client else plan.provider_crash_at,
                 stops=plan.client_stops if client else plan.provider_stops,
             ),
             account=self._parties.client if client else self._parties.provider,
@@ -415,22 +417,25 @@ class Simulation:
             moving = [p for p in self._lightning.began if p.state is PaymentState.IN_FLIGHT]
             for payment in moving:
                 end = max(end, self._lightning.heights.time_of(payment.last_height) + margin)
-            if not moving and await self._all_settled():
+            if any(not process.alive and not process.gone for process in self._processes.values()):
+                # Whoever is away is given the same time once it is back.
+                end = max(end, self._loop.now + margin)
+            if not moving and self._all_settled():
+                # What was committed a moment ago has still to be told.
+                await asyncio.sleep(10 * RETRY_S)
                 return
 
     async def _swaps(self, role: Role) -> list[StoredSwap]:
         process = self._processes[role]
         return [await process.journal.load(deal.id) for deal in self.deals if deal.role is role]
 
-    async def _all_settled(self) -> bool:
+    def _all_settled(self) -> bool:
         """Whether nothing can happen any more, so that the rest of the time need not be waited for."""
         if self._attackers:
             return False
-        for role in self._processes:
-            for swap in await self._swaps(role):
-                if getattr(swap.state, "outcome", None) != "settled":
-                    return False
-        return True
+        states = self._watchman.states
+        wanted = [deal for deal in self.deals if deal.role in self._processes]
+        return all(getattr(states.get((d.role, d.id)), "outcome", None) == "settled" for d in wanted)
 
     async def _check_the_end(self) -> None:
         from layer2.storage import swaps as store

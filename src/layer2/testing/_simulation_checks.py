@@ -13,6 +13,7 @@ from layer2.swaps import (
     LockStatus,
     NeedsAttention,
     Role,
+    State,
     StoredSwap,
     claim_room_s,
 )
@@ -83,6 +84,9 @@ class Watchman:
         self._parties: dict[Role, _Party] = {role: _Party() for role in Role}
         self.consents: dict[bytes, float] = {}
         """Lock ids for which an early refund was signed, with the time."""
+        self.states: dict[tuple[Role, str], State] = {}
+        """Where each swap stands, once it has moved."""
+        self._holders: dict[bytes, str] = {}
 
     def alarms(self, role: Role) -> list[tuple[str, str]]:
         """Codes and reasons of the alarms that a process raised."""
@@ -110,6 +114,7 @@ class Watchman:
 
     def stored(self, process: SimulatedProcess, swap: StoredSwap) -> None:
         """A state was committed."""
+        self.states[process.role, swap.deal.id] = swap.state
         name = type(swap.state).__name__
         process.tell(f"{swap.deal.id[:4]} is {name}")
         decided = self._parties[process.role].decided
@@ -118,6 +123,10 @@ class Watchman:
             self.violate(
                 "one decision per hash", process.name, f"{name} after it was decided to {decided[swap.deal.id]}"
             )
+        if side == "settle" and process.role is Role.PROVIDER:
+            holder = self._holders.setdefault(swap.deal.terms.lock.preimage_hash, swap.deal.id)
+            if holder != swap.deal.id:
+                self.violate("one swap per hash", process.name, f"{swap.deal.id} takes what {holder} paid for")
 
     def signs(self, process: SimulatedProcess, tx: Transaction) -> None:
         """A process signs a transaction for the first time."""
@@ -269,6 +278,9 @@ class Watchman:
         locks = (role is Role.CLIENT) == (direction is SwapDirection.SUBMARINE)
         if locks and claimed and not paid:
             self.violate("no loss", role.value, "its lock was claimed and the payment never came through")
+        left = [d for d in deals if head.locks.get(d.terms.lock.lock_id, NEVER).status is LockStatus.LOCKED]
+        if locks and left:
+            self.violate("no loss", role.value, "its lock is left in the contract")
         if locks and len(claimed) > 1:
             self.violate("no loss", role.value, "two locks were claimed for one payment")
         if not locks and paid and not claimed:

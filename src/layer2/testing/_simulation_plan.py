@@ -31,7 +31,13 @@ STRATEGIES: Final = {
         "sign_and_claim",
         "sign_rubbish",
     ),
-    ("client", SwapDirection.REVERSE): ("never_pay", "never_claim", "claim_at_timelock", "pay_late", "pay_in_parts"),
+    ("client", SwapDirection.REVERSE): (
+        "never_pay",
+        "never_claim",
+        "claim_at_timelock",
+        "claim_when_paid_back",
+        "pay_late",
+    ),
     ("provider", SwapDirection.REVERSE): (
         "never_lock",
         "lock_other_terms",
@@ -46,6 +52,10 @@ STRATEGIES: Final = {
 
 PAYMENTS: Final = ("fast", "slow", "fail", "hang_then_settle", "hang_then_fail", "payee_holds", "refused")
 """What becomes of a payment that is sent to an invoice."""
+
+
+CALLS: Final = ("pay", "settle", "cancel", "send lock", "send claim", "send refund", "sign lock", "sign claim", "write")
+"""Calls at which a process may die."""
 
 
 def stream(seed: int, name: str) -> random.Random:
@@ -73,6 +83,9 @@ class SimulationPlan:
     client_crashes: tuple[int, ...] = ()
     """At which of its crossings to the outside the client's process dies; negative: counting only those with an effect."""
     provider_crashes: tuple[int, ...] = ()
+    client_crash_at: str = ""
+    """Where the client's process dies once besides: the name of a call of ``CALLS``."""
+    provider_crash_at: str = ""
     client_stops: bool = False
     """The client's last crash is its end."""
     provider_stops: bool = False
@@ -144,6 +157,8 @@ def draw_plan(seed: int) -> SimulationPlan:
         pays_itself=flag(0.8),
         client_crashes=_crashes(rng) if flag(rough) else (),
         provider_crashes=_crashes(rng) if flag(rough) else (),
+        client_crash_at=rng.choice(CALLS) if flag(0.3 * rough) else "",
+        provider_crash_at=rng.choice(CALLS) if flag(0.3 * rough) else "",
         client_stops=flag(0.15),
         provider_stops=flag(0.15),
         long_downtime=flag(0.5),
@@ -159,7 +174,7 @@ def draw_plan(seed: int) -> SimulationPlan:
         lag=flag(0.5),
         skew=flag(0.5),
         bitcoin_rate=rng.choice((1.0, 0.93, 1.07)),
-        cancel_at=round(rng.uniform(0, 60), 3) if flag(0.1) else None,
+        cancel_at=round(60 * rng.random() ** 3, 3) if flag(0.15) else None,
     )
 
 

@@ -104,7 +104,7 @@ class ChainPort:
             self._process.watchman.signs(self._process, tx)
             known = chain.sign(tx)
             self._process.tell(f"signs {tx.key}")
-            await gate.cross(life, act=True)
+            await gate.cross(life, act=True, what=f"sign {tx.call}")
         late = known.not_after is not None and self._now_s() > known.not_after
         if late and not known.sent:
             raise UnexpectedReply("a signed transaction is not accepted: its time has passed")
@@ -205,7 +205,7 @@ class NodePort:
             delay_s = gate.uniform(0, 1) ** 2 * process.watchman.longest_s
             process.tell(f"its request to pay is on its way for {delay_s:.1f} s")
             process.loop.call_later(delay_s, _quietly, deliver)
-            await gate.cross(self._life, act=True)
+            await gate.cross(self._life, act=True, what="pay")
             raise UnknownOutcome("the connection broke while the payment was asked for")
         payment = await gate.call(
             self._life,

@@ -58,6 +58,8 @@ class Troubles:
     delays: bool = False
     lag: bool = False
     crashes: tuple[int, ...] = ()
+    crash_at: str = ""
+    """The name of a call at which the process dies once besides."""
     stops: bool = False
     """The last crash is the end."""
 
@@ -92,6 +94,7 @@ class Gate:
         self._crossings = 0
         self._acts = 0
         self._crashes = set(troubles.crashes)
+        self._crash_at = troubles.crash_at
 
     def chance(self, percent: int) -> bool:
         """True in so many of a hundred cases; never more than twice within the time that the assumptions leave for trouble."""
@@ -108,13 +111,15 @@ class Gate:
         """A random number."""
         return self._rng.uniform(low, high)
 
-    async def cross(self, life: Life, *, act: bool) -> None:
+    async def cross(self, life: Life, *, act: bool, what: str = "") -> None:
         """Go to the outside, or come back from there. The process may die here."""
         if not life.alive:
             raise asyncio.CancelledError
         self._crossings += 1
         self._acts += act
-        if self._crossings in self._crashes or (act and -self._acts in self._crashes):
+        named = bool(what) and what == self._crash_at and self._rng.random() < 0.7
+        if named or self._crossings in self._crashes or (act and -self._acts in self._crashes):
+            self._crash_at = "" if named else self._crash_at
             self._crashes -= {self._crossings, -self._acts if act else 0}
             self._process.crash(for_ever=self.troubles.stops and not self._crashes)
             raise asyncio.CancelledError
@@ -125,12 +130,12 @@ class Gate:
 
     async def call(self, life: Life, what: str, effect: Callable[[], T], *, act: bool = False) -> T:
         """Do ``effect`` in the world of which the process sees only the answer."""
-        await self.cross(life, act=act)
+        await self.cross(life, act=act, what=what)
         if self.chance(self.troubles.error):
             self._process.tell(f"{what}: no connection")
             raise NodeConnectionError("no connection") if self._rng.random() < 0.7 else NodeNotReady("not ready")
         value = effect()
-        await self.cross(life, act=act)
+        await self.cross(life, act=act, what=what)
         if self.chance(self.troubles.lost_reply):
             self._process.tell(f"{what}: the reply is lost")
             raise NodeConnectionError("the connection broke before the answer was whole")
@@ -165,13 +170,13 @@ class FaultyJournal:
         )
 
     async def _before(self) -> None:
-        await self._gate.cross(self._life, act=True)
+        await self._gate.cross(self._life, act=True, what="write")
         if self._gate.chance(self._gate.troubles.disk_error):
             self._process.tell("the disk fails before a write")
             raise StorageError("the disk failed")
 
     async def _after(self) -> None:
-        await self._gate.cross(self._life, act=True)
+        await self._gate.cross(self._life, act=True, what="write")
         if self._gate.chance(self._gate.troubles.disk_error):
             self._process.tell("the disk fails after a write")
             raise StorageError("the disk failed while committing")

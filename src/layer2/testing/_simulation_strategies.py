@@ -256,4 +256,8 @@ class Attacker:
             return
         if strategy == "claim_at_timelock":
             await self._until(lock.timelock + rng.uniform(-self._chain.timing.evm_inclusion_s, 3))
+        if strategy == "claim_when_paid_back":
+            payment = self._lightning.payments.get((Role.CLIENT.value, lock.preimage_hash))
+            if payment is not None:
+                await self._lightning.outcome(payment)
         self._send(LockCall.CLAIM, lock, preimage=self._preimage)
