@@ -185,6 +185,12 @@ class LightningConfig(_Section):
     def macaroon_hex(self) -> str:
         """The macaroon as lnd's REST interface takes it. Treat it as the secret that it is."""
         raw = self.macaroon.reveal_bytes()
+        if raw.startswith((b"/", b"~", b"./")) or raw.rstrip().endswith(b".macaroon"):
+            raise ConfigurationError(
+                "lightning.macaroon is a path where the macaroon itself is expected",
+                key="lightning.macaroon",
+                hint='write { file = "..." }, or set LAYER2_LIGHTNING__MACAROON__FILE',
+            )
         digits = raw.strip().lower()
         is_hex = len(digits) % 2 == 0 and set(digits) <= set(b"0123456789abcdef")
         return digits.decode() if is_hex else raw.hex()
@@ -210,8 +216,8 @@ class StoreConfig(_Section):
     """Where the journal is."""
 
     url: str | None = field(default=None, metadata=_SENSITIVE)
-    """``sqlite:///path``, ``sqlite://`` (in memory) or ``postgresql://...``; None: a file of the network's name in the user's
-    data folder."""
+    """``sqlite:////absolute/path`` (four slashes; with three the path is relative to the working folder), ``sqlite://`` (in
+    memory) or ``postgresql://...``; None: a file of the network's name in the user's data folder, in memory if embedded."""
 
     def __post_init__(self) -> None:
         self._url("store", "url", "sqlite", "postgresql", "postgresql+psycopg")
@@ -440,10 +446,12 @@ class Layer2Config(_Section):
 
     @property
     def store_url(self) -> str:
-        """The store's URL; by default a file in the user's data folder."""
+        """The store's URL; by default a file in the user's data folder, for the embedded network in memory."""
         from layer2._config_load import data_folder
 
-        return self.store.url or f"sqlite:///{data_folder() / f'{self.network}.sqlite3'}"
+        # The embedded network ends with its process: transfers kept from it would wait for a chain that is gone.
+        default = "sqlite://" if self.is_embedded else f"sqlite:///{data_folder() / f'{self.network}.sqlite3'}"
+        return default if self.store.url is None else self.store.url
 
     def depth_policy(self, amount: int) -> DepthPolicy:
         """How deep the deciding event of a transfer of ``amount`` must be."""

@@ -162,4 +162,6 @@ def provider_store_url(config: Layer2Config) -> str:
     if config.store.url is not None:
         return config.store.url
     default = config.store_url
+    if default == "sqlite://":
+        return default
     return default.removesuffix(".sqlite3") + "-provider.sqlite3"

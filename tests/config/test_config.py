@@ -24,6 +24,7 @@ from layer2.config import (
     SignerConfig,
     SwapConfig,
 )
+from layer2.connect import provider_store_url
 from layer2.errors import AssetError, ConfigurationError
 from layer2.transactions import Depth
 
@@ -397,3 +398,19 @@ def test_reading_settings_loads_no_heavy_library():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_embedded_network_leaves_no_store_behind(tmp_path):
+    file = tmp_path / "layer2.toml"
+    file.write_text('network = "embedded"\n')
+    config = Layer2Config.load(file, environ={})
+    assert config.store_url == provider_store_url(config) == "sqlite://"
+
+
+@pytest.mark.parametrize("path", ["/var/lib/lnd/admin.macaroon", "~/admin.macaroon", "admin.macaroon"])
+def test_a_path_in_the_place_of_a_macaroon_is_told(path):
+    config = LightningConfig(rest_url="https://127.0.0.1:8080", macaroon=Secret(path))
+    with pytest.raises(ConfigurationError) as caught:
+        _ = config.macaroon_hex
+    assert "file =" in caught.value.hint
+    assert path not in str(caught.value)
