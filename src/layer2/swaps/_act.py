@@ -24,10 +24,11 @@ from layer2.errors import (
 from layer2.lightning import LightningNode, PaymentState
 from layer2.swaps._deadlines import may_pay, submarine_cltv_limit
 from layer2.swaps._effects import CancelInvoice, Claim, PayInvoice, Refund, RefundEarly, SendLock, SettleInvoice
-from layer2.swaps._look import lock_key
-from layer2.swaps._observations import EffectRefused, LockStatus
+from layer2.swaps._look import lock_key, look_at_invoice
+from layer2.swaps._observations import EffectRefused, LockStatus, OwnTransaction
 from layer2.swaps._ports import StoredEffect, StoredSwap, SwapChain, SwapStore
 from layer2.swaps._preimage import PreimageSource
+from layer2.swaps._reverse_provider import why_not_lock
 from layer2.swaps._states import Role
 
 __all__ = ["Actor"]
@@ -93,6 +94,8 @@ class Actor:
             case CancelInvoice():
                 await self._cancel(swap)
             case SendLock(not_after=not_after):
+                if (reason := await self._why_not_lock(swap)) is not None:
+                    return EffectRefused(key=SendLock.name, reason=reason)
                 return await self._sent(SendLock.name, self._chain.send_lock(key, lock, not_after=not_after))
             case Claim() as effect:
                 return await self._claim(swap, key, effect)
@@ -105,6 +108,18 @@ class Actor:
             case _:
                 assert_never(wanted.effect)
         return None
+
+    async def _why_not_lock(self, swap: StoredSwap) -> str | None:
+        """A provider looks at the held payment once more, as long as its lock is not signed."""
+        if swap.deal.role is Role.CLIENT:
+            return None
+        assert self._node is not None
+        terms = swap.deal.terms
+        view = await self._chain.view(terms.lock, terms.depth_policy, lock_key=lock_key(swap))
+        if view.own_lock is not OwnTransaction.NONE or view.latest.status is not LockStatus.NEVER:
+            return None
+        held = await look_at_invoice(self._node, terms.lock.preimage_hash, self._clock)
+        return why_not_lock(swap.deal, held)
 
     async def _sent(self, name: str, sending: Awaitable[None]) -> EffectRefused | None:
         # Only what the sending itself raises is certain: a look or a signer that fails says nothing of what was sent before.

@@ -14,7 +14,7 @@ from layer2.swaps._ports import Counterparty, StoredSwap, SwapChain
 from layer2.swaps._states import Role, Watch
 from layer2.terms import SwapDirection
 
-__all__ = ["Looker", "OpenRequests", "lock_key"]
+__all__ = ["Looker", "OpenRequests", "lock_key", "look_at_invoice"]
 
 
 ASK_REFUND_LIMIT_S = 3.0
@@ -35,6 +35,24 @@ def lock_key(swap: StoredSwap) -> str | None:
     """The key under which we send this swap's lock; None if the other side locks."""
     ours = (swap.deal.role is Role.CLIENT) == (swap.deal.direction is SwapDirection.SUBMARINE)
     return f"swap:{swap.deal.id}:{SendLock.name}" if ours else None
+
+
+async def look_at_invoice(node: LightningNode, payment_hash: bytes, clock: Clock) -> InvoiceView:
+    """A hold invoice of ours as it stands; one that is gone counts as cancelled."""
+    try:
+        record = await node.lookup_invoice(payment_hash)
+    except NotFound:
+        now_s = clock.now_ms() // 1000
+        return InvoiceView(status=InvoiceStatus.CANCELED, received_msat=0, blocks_left=None, now_s=now_s)
+    blocks_left: int | None = None
+    if record.state is InvoiceState.ACCEPTED and record.lowest_expiry_height is not None:
+        blocks_left = record.lowest_expiry_height - (await node.info()).block_height
+    return InvoiceView(
+        status=InvoiceStatus(record.state.value),
+        received_msat=record.received_msat,
+        blocks_left=blocks_left,
+        now_s=clock.now_ms() // 1000,
+    )
 
 
 class Looker:
@@ -121,18 +139,4 @@ class Looker:
     async def _invoice(self, swap: StoredSwap) -> InvoiceView | None:
         if self._node is None:
             return None
-        payment_hash = swap.deal.terms.lock.preimage_hash
-        try:
-            record = await self._node.lookup_invoice(payment_hash)
-        except NotFound:
-            return InvoiceView(status=InvoiceStatus.CANCELED, received_msat=0, blocks_left=None, now_s=self._now_s())
-        blocks_left: int | None = None
-        if record.state is InvoiceState.ACCEPTED and record.lowest_expiry_height is not None:
-            info = await self._node.info()
-            blocks_left = record.lowest_expiry_height - info.block_height
-        return InvoiceView(
-            status=InvoiceStatus(record.state.value),
-            received_msat=record.received_msat,
-            blocks_left=blocks_left,
-            now_s=self._now_s(),
-        )
+        return await look_at_invoice(self._node, swap.deal.terms.lock.preimage_hash, self._clock)

@@ -38,7 +38,7 @@ from layer2.swaps._states import (
     State,
 )
 
-__all__ = ["decide"]
+__all__ = ["decide", "why_not_lock"]
 
 
 def decide(deal: Deal, state: State, seen: Observation) -> Decision | None:
@@ -126,7 +126,6 @@ def _on_invoice(deal: Deal, state: State, view: InvoiceView) -> Decision | None:
 
 
 def _invoiced(deal: Deal, view: InvoiceView) -> Decision | None:
-    terms = deal.terms
     match view.status:
         case InvoiceStatus.OPEN:
             return None
@@ -139,14 +138,22 @@ def _invoiced(deal: Deal, view: InvoiceView) -> Decision | None:
             pass
         case _:
             assert_never(view.status)
+    if (refusal := why_not_lock(deal, view)) is not None:
+        return _cancel("expired", refusal)
+    return Decision(state=Locking(), effects=(SendLock(not_after=deal.terms.lock_by),))
+
+
+def why_not_lock(deal: Deal, view: InvoiceView) -> str | None:
+    """Why nothing may be locked for the payment as it is held now; None: it may. Asked once more just before the signature."""
+    terms = deal.terms
+    if view.status is not InvoiceStatus.ACCEPTED:
+        return "the payment is not held any more"
     if view.received_msat < terms.invoice_amount_msat or view.blocks_left is None:
-        return _cancel("expired", "less was paid than the invoice asks")
+        return "less was paid than the invoice asks"
     if view.now_s > terms.lock_by:
-        return _cancel("expired", "the invoice was paid too late")
+        return "the invoice was paid too late"
     in_time = may_lock_reverse(terms.timing, timelock=terms.lock.timelock, now=view.now_s, blocks_left=view.blocks_left)
-    if not in_time:
-        return _cancel("expired", "the held payment expires too soon")
-    return Decision(state=Locking(), effects=(SendLock(not_after=terms.lock_by),))
+    return None if in_time else "the held payment expires too soon"
 
 
 def _settle(preimage: bytes) -> tuple[SettleInvoice, Claim]:
