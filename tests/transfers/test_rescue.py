@@ -18,6 +18,7 @@ from layer2 import BTC, Layer2Config, Layer2Manager, NodeNotReady, StoreConfig, 
 from layer2 import Layer2ProtocolType as P
 from layer2.devnet import EmbeddedNetwork
 from layer2.evm import EvmClient, MemoryTxJournal, RpcError, SenderSettings, TxSender, encode_balance_of
+from layer2.lightning import LightningNode
 from layer2.protocol import Signer
 from layer2.signers import LocalSigner
 from layer2.swaps import (
@@ -72,7 +73,9 @@ class OtherSigner:
 
 
 @asynccontextmanager
-async def rescue_of(network: EmbeddedNetwork, signer: Signer) -> AsyncIterator[tuple[Rescue, EvmSwapChain]]:
+async def rescue_of(
+    network: EmbeddedNetwork, signer: Signer, node: LightningNode | None = None
+) -> AsyncIterator[tuple[Rescue, EvmSwapChain]]:
     client, journal = EvmClient(network.transport()), MemoryTxJournal()
     sender = TxSender(
         client,
@@ -95,6 +98,7 @@ async def rescue_of(network: EmbeddedNetwork, signer: Signer) -> AsyncIterator[t
             timing=DEVNET_TIMING,
             policy_for=lambda _amount: POLICY,
             clock=network.clock,
+            node=node,
         )
         yield work, chain
     finally:
@@ -173,34 +177,39 @@ async def test_a_lock_of_the_provider_is_claimed_with_the_preimage_that_the_key_
         assert all(plan.refunder for plan in await plans(work))
 
 
+async def make_lock(network: EmbeddedNetwork, chain: EvmSwapChain, preimage_hash: bytes, *, seconds: int) -> Lock:
+    """A lock of the client's for the provider, of which no store knows."""
+    head = await EvmClient(network.transport()).header()
+    assert head is not None
+    assert network.token.contract is not None
+    lock = Lock(
+        chain_id=network.evm.chain_id,
+        contract=network.contract,
+        preimage_hash=preimage_hash,
+        amount=SAT,
+        token=network.token.contract,
+        claimer=network.provider_signer.address,
+        refunder=network.client_signer.address,
+        timelock=head.timestamp + seconds,
+    )
+
+    async def locked() -> bool:
+        try:
+            await chain.send_lock(f"lock {preimage_hash.hex()}", lock, not_after=lock.timelock)
+        except NodeNotReady:
+            return False  # the allowance of the contract is being included
+        return (await chain.view(lock, POLICY, lock_key=None)).latest.status is LockStatus.LOCKED
+
+    await until(locked)
+    return lock
+
+
 async def test_a_lock_of_ours_is_refunded_once_its_timelock_has_passed(
     network: EmbeddedNetwork,
 ) -> None:
     before = await tokens(network)
-    client = EvmClient(network.transport())
     async with rescue_of(network, network.client_signer) as (work, chain):
-        head = await client.header()
-        assert head is not None
-        assert network.token.contract is not None
-        lock = Lock(
-            chain_id=network.evm.chain_id,
-            contract=network.contract,
-            preimage_hash=os.urandom(32),
-            amount=SAT,
-            token=network.token.contract,
-            claimer=network.provider_signer.address,
-            refunder=network.client_signer.address,
-            timelock=head.timestamp + 8,
-        )
-
-        async def locked() -> bool:
-            try:
-                await chain.send_lock("lock", lock, not_after=lock.timelock)
-            except NodeNotReady:
-                return False  # the allowance of the contract is being included
-            return await standing(work) is not None
-
-        await until(locked)
+        await make_lock(network, chain, os.urandom(32), seconds=20)
         assert await tokens(network) == before - SAT
         plan = await standing(work)
         assert plan is not None
@@ -326,3 +335,22 @@ async def test_the_command_needs_the_key_and_an_endpoint_and_nothing_else(
         assert [(plan["action"], plan["status"]) for plan in done if plan["sent"]] == [("claim", "claimed")]
         people = await command("rescue", "--config", str(settings), "--from-block", "0")
         assert "can be refunded from" in people
+
+
+async def test_a_provider_claims_what_its_node_has_paid_for(network: EmbeddedNetwork) -> None:
+    invoice = await network.merchant_node.create_invoice(amount_msat=SAT * 1000)
+    async with rescue_of(network, network.client_signer) as (_, chain):
+        lock = await make_lock(network, chain, invoice.payment_hash, seconds=60)
+    node, provider = network.provider_node, network.provider_signer
+
+    async def plan_of(work: Rescue) -> RescuePlan:
+        (found,) = [found for found in await work.find(from_block=0) if found.lock == lock]
+        return await work.plan(found)
+
+    async with rescue_of(network, provider, node) as (work, _):
+        assert (await plan_of(work)).action is RescueAction.NO_PREIMAGE, "not paid yet: there is no preimage to be had"
+        await node.pay(invoice.text, fee_limit_msat=10_000, cltv_limit=200, time_limit_s=30)
+        plan = await plan_of(work)
+        assert (plan.action, plan.refunder, plan.not_after) == (RescueAction.CLAIM, False, None)
+        assert await work.send(plan)
+        assert await work.wait(plan) is LockStatus.CLAIMED

@@ -14,7 +14,16 @@ from layer2.cli._cli import Cli, table
 from layer2.cli._command import command
 from layer2.cli._exit import ExitCode, code_for
 from layer2.cli._text import btc, utc
-from layer2.connect import chain_preset, connect_chain, fee_limits, load_signer, registry_of, token_of
+from layer2.connect import (
+    chain_preset,
+    connect_chain,
+    connect_node,
+    fee_limits,
+    load_signer,
+    provider_store_url,
+    registry_of,
+    token_of,
+)
 from layer2.evm import HTLC_ADDRESS, MemoryTxJournal
 from layer2.storage import SqlTxJournal, Store, swaps
 from layer2.swaps import EvmSwapChain, FoundLock, Rescue, RescueAction, RescuePlan
@@ -37,7 +46,7 @@ _TEXT: Final = {
     "payment all the same. Safe only if your node says that the payment came back: --send --force",
     RescueAction.NOT_DEEP: "not deep enough in the chain yet: run this again in a minute",
     RescueAction.NO_PREIMAGE: "this key gives no preimage for it: a wrong clock (--search-s), or a provider's lock, whose "
-    "preimage is with the payment at the Lightning node",
+    "preimage is with the payment at its Lightning node (--provider)",
     RescueAction.DRIVEN: "the store knows it: layer2 run",
 }
 
@@ -57,16 +66,21 @@ async def rescue(
     search_s: Annotated[
         int, typer.Option(help="Seconds by which your clock may have been wrong when a transfer was made.", min=0)
     ] = 0,
+    provider: Annotated[
+        bool,
+        typer.Option("--provider", help="For a provider: its store, and the preimages that its node has paid for."),
+    ] = False,
 ) -> ExitCode:
     """Find your locks on the chain from your key alone, and refund or claim them. For when the store is lost.
 
-    Needs [bob] and [signer], and neither the store nor a Lightning node. What the store still knows is left to layer2 run.
+    Needs [bob] and [signer]; neither the store nor, but for a provider, a Lightning node. What the store still knows is left to
+    layer2 run.
     """
     if cli.config.is_embedded:
         raise ConfigurationError(
             "the embedded network is made anew each time: there is nothing to rescue", key="network"
         )
-    async with _opened(cli, send=send, search_s=search_s) as (work, bob, store):
+    async with _opened(cli, send=send, search_s=search_s, provider=provider) as (work, bob, store):
         first = await _first_block(bob) if from_block is None else from_block
         with cli.working("scanning the chain"):
             found = await work.find(
@@ -88,22 +102,23 @@ async def rescue(
 
 
 @asynccontextmanager
-async def _opened(cli: Cli, *, send: bool, search_s: int) -> AsyncIterator[tuple[Rescue, BobClient, Store | None]]:
+async def _opened(
+    cli: Cli, *, send: bool, search_s: int, provider: bool
+) -> AsyncIterator[tuple[Rescue, BobClient, Store | None]]:
     """To send, the store is opened for writing: no service may run, and what is signed goes on after a crash."""
     config, clock = cli.config, SystemClock()
     signer = await load_signer(config)
     if signer is None:
         raise SignerError("a rescue begins with your key: there is no [signer]", hint="configure it as it was")
     preset = chain_preset(config)
-    store: Store | None
-    if send:
-        store = await Store.open(config.store_url, clock=clock)
-    else:
-        store = await _readable(cli)
-    journal: TxJournal = SqlTxJournal(store) if send and store is not None else MemoryTxJournal()
     contract = (config.bob.htlc_contract if config.bob is not None else None) or HTLC_ADDRESS
+    transport = connect_chain(config, preset, clock)
+    node = await connect_node(config) if provider else None
+    url = provider_store_url(config) if provider else config.store_url
+    store = await (Store.open(url, clock=clock) if send else _readable(cli, url))
+    journal: TxJournal = SqlTxJournal(store) if send and store is not None else MemoryTxJournal()
     bob = BobClient(
-        transport=connect_chain(config, preset, clock),
+        transport=transport,
         signer=signer,
         registry=registry_of(config),
         journal=journal,
@@ -129,17 +144,20 @@ async def _opened(cli: Cli, *, send: bool, search_s: int) -> AsyncIterator[tuple
             policy_for=config.depth_policy,
             clock=clock,
             extra_search_s=search_s,
+            node=node,
         )
         yield work, bob, store
     finally:
         await bob.close_async()
+        if node is not None:
+            await node.close()
         if store is not None:
             await store.close()
 
 
-async def _readable(cli: Cli) -> Store | None:
+async def _readable(cli: Cli, url: str) -> Store | None:
     try:
-        return await Store.open(cli.config.store_url, clock=SystemClock(), read_only=True)
+        return await Store.open(url, clock=SystemClock(), read_only=True)
     except Layer2Error as error:
         cli.step(f"the store cannot be read, so every lock is looked at: {error}")
         return None

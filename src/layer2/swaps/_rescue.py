@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from layer2._clock import Clock
     from layer2.addresses import EvmAddress
     from layer2.evm import EvmClient, Log, TxJournal
+    from layer2.lightning import LightningNode
     from layer2.protocol import Signer
     from layer2.swaps._evm_chain import EvmSwapChain
     from layer2.terms import ChainTiming, DepthPolicy, Lock
@@ -142,6 +143,7 @@ class Rescue:
         policy_for: how deep a lock of an amount must be before its preimage is shown.
         clock: the time.
         extra_search_s: widens the search for preimages either way, for a clock that was wrong.
+        node: of a provider: it has the preimages of the payments that it made.
     """
 
     def __init__(
@@ -157,6 +159,7 @@ class Rescue:
         policy_for: Callable[[int], DepthPolicy],
         clock: Clock,
         extra_search_s: int = 0,
+        node: LightningNode | None = None,
     ) -> None:
         self._client = client
         self._chain = chain
@@ -168,6 +171,7 @@ class Rescue:
         self._policy_for = policy_for
         self._clock = clock
         self._extra_search_s = extra_search_s
+        self._node = node
 
     async def find(
         self,
@@ -230,6 +234,17 @@ class Rescue:
             return RescuePlan(found=found, action=RescueAction.NONE, refunder=refunder, policy=policy)
         if refunder:
             return plan_refund(found, policy, view.head_timestamp)
+        if self._node is not None:
+            payment = await self._node.lookup_payment(lock.preimage_hash)
+            if payment.preimage is not None and sha256(payment.preimage) == lock.preimage_hash:
+                # Paid for, and known to whoever was paid: nothing is shown by the claim, so it is never too late for it.
+                return RescuePlan(
+                    found=found,
+                    action=RescueAction.CLAIM,
+                    refunder=False,
+                    policy=policy,
+                    preimage=payment.preimage,
+                )
         record = await self._journal.get(_key(lock, RescueAction.CLAIM))
         secret = await self._search(found)
         return plan_claim(found, policy, self._timing, view, secret, sent=record is not None and record.sent)
