@@ -41,6 +41,8 @@ def test_a_copy_is_taken_beside_a_service_and_restored_when_it_is_gone(start, ru
 
 
 def test_a_store_that_was_moved_is_taken_over_where_it_is(run, settings, environment):
+    assert run("restore", "--in-place").code == ExitCode.STORAGE
+    assert not (environment / "journal.sqlite3").exists(), "an empty store must not stand for a lost one"
     assert run("transfers", "resume", "--json").code == 0
     (environment / "journal.sqlite3").rename(environment / "elsewhere.sqlite3")
     settings.write_text(settings.read_text().replace("journal", "elsewhere"))

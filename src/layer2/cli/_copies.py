@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from layer2 import SystemClock, TransferState, ValidationError
+from layer2 import StorageError, SystemClock, TransferState, ValidationError
 from layer2.cli._cli import Cli, table
 from layer2.cli._command import command
 from layer2.cli._exit import ExitCode
@@ -91,6 +91,8 @@ async def restore(
     if (file is None) is not in_place or (replace and in_place):
         raise ValidationError("name the FILE of the copy, or give --in-place alone", field="FILE")
     url, clock = _url(cli, provider=provider), SystemClock()
+    if in_place and url.startswith("sqlite:///") and not await asyncio.to_thread(Path(url[10:]).is_file):
+        raise StorageError(f"there is no store at {url[10:]}", hint="name the file of a copy", url=url)
     aside = None if file is None else await restore_copy(url, file, clock=clock, replace=replace)
     async with await Store.open(url, clock=clock, adopt=True) as store:
         held = await store.run(contents)
