@@ -5,8 +5,20 @@ import asyncio
 from swap_worlds import LOCKED, NEVER, NOW, make_deal, make_view
 
 from layer2.errors import StorageError
+from layer2.signers import LocalSigner
 from layer2.storage import Store, SwapJournal
-from layer2.swaps import Agreed, Closed, Locked, Locking, NeedsAttention, NoCounterparty, Role, SwapEngine
+from layer2.swaps import (
+    Agreed,
+    Closed,
+    Locked,
+    Locking,
+    NeedsAttention,
+    NoCounterparty,
+    Paying,
+    PreimageSource,
+    Role,
+    SwapEngine,
+)
 from layer2.terms import SwapDirection
 from layer2.testing import VirtualClock
 
@@ -46,10 +58,9 @@ async def _engine(journal, clock, chain, **hooks):
         chain=chain,
         node=None,
         counterparty=NoCounterparty(),
-        preimages=None,
         clock=clock,
         poll_s=1.0,
-        **hooks,
+        **{"preimages": None, **hooks},
     )
 
 
@@ -82,3 +93,23 @@ async def test_each_process_raises_the_alarm_of_a_swap_that_needs_attention(no_b
         await engine.close()
         assert alarms == [(deal, "swap.needs_attention", "lost")]
         assert not isinstance((await journal.load(deal.id)).state, Closed)
+
+
+async def test_what_is_refused_again_and_again_is_not_asked_for_without_a_pause(no_blocking_calls):
+    no_blocking_calls.deactivate()
+    clock = VirtualClock(NOW * 1000)
+    deal = make_deal(Role.CLIENT, SwapDirection.REVERSE, preimage_time_ms=1)
+    async with await Store.open("sqlite://", clock=clock, inline=True) as store, clock.autojump():
+        journal = SwapJournal(store, Role.CLIENT)
+        await journal.insert(deal, Paying(), idempotency_key=None, request_digest=None, bind_hash=False)
+        # The signer holds another key, so the claim is refused for as long as anybody tries.
+        engine = await _engine(
+            journal,
+            clock,
+            Chain(make_view(LOCKED, LOCKED, NEVER)),
+            preimages=PreimageSource(LocalSigner(b"\x07" * 32)),
+        )
+        await engine.start()
+        await clock.sleep(20)
+        await engine.close()
+        assert (await journal.load(deal.id)).version <= 2 * 20 + 2
