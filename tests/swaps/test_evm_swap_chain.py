@@ -7,7 +7,7 @@ import pytest
 
 from layer2._crypto import sha256
 from layer2.devnet import EmbeddedEvm
-from layer2.errors import Expired, Layer2Error, NodeConnectionError, NodeError
+from layer2.errors import Expired, Layer2Error, NodeConnectionError, NodeError, StorageError
 from layer2.evm import (
     HTLC_ADDRESS,
     TEST_TOKEN_ADDRESS,
@@ -286,3 +286,33 @@ async def test_a_replaced_lock_is_not_dead_while_an_earlier_form_of_it_has_a_lat
     await world.journal.put_new(replace(record, variants=record.variants[1:]))
     await world.start()
     assert (await world.view(world.lock())).own_lock is OwnTransaction.DEAD
+
+
+class LosesAnswers(MemoryTxJournal):
+    """Writes, and then says that it failed: a connection to the database that broke at the commit."""
+
+    lost = 0
+
+    async def put_new(self, record):
+        await super().put_new(record)
+        self._lose()
+
+    async def update(self, record, *, expected_version):
+        await super().update(record, expected_version=expected_version)
+        self._lose()
+
+    def _lose(self):
+        self.lost += 1
+        raise StorageError("the connection broke at the commit")
+
+
+async def test_a_write_whose_answer_was_lost_blocks_no_exit(world):
+    lock = await world.locked()
+    world.journal = LosesAnswers()
+    await world.start()
+    await world.chain.send_claim("claim", lock, PREIMAGE, not_after=world.now_s + 100)
+    assert (await world.view(lock)).latest.preimage == PREIMAGE
+    await world.call(encode_mint(world.signer.address, 1), TEST_TOKEN_ADDRESS)
+    await world.finalize()
+    assert (await world.journal.get("claim")).state is TxState.FINAL
+    assert world.journal.lost >= 4

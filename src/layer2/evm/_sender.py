@@ -22,7 +22,7 @@ from layer2.errors import (
 )
 from layer2.evm._delivery import Delivery, SenderSettings
 from layer2.evm._fees import DataFee, FeeLimits, FeeOracle, NoDataFee, offer
-from layer2.evm._journal import TxJournal, TxRecord, TxState
+from layer2.evm._journal import SureTxJournal, TxJournal, TxRecord, TxState
 from layer2.evm._live import LivePool, LiveTx, live_from, variant_of
 from layer2.evm._queue import Job, JobQueue, KeyLocks, SubmitProgress, request_digest
 from layer2.evm._status import Heads, StatusReader
@@ -68,7 +68,7 @@ class TxSender:
         """What user traffic must leave in the account, for the gas of exits to come."""
         self._client = client
         self._signer = signer
-        self._journal = journal
+        self._journal = journal = SureTxJournal(journal)
         self._chain_id = chain_id
         self._clock = clock
         self._data_fee = data_fee or NoDataFee()
