@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from layer2.errors import NodeConnectionError, StorageError, SwapRefused
@@ -28,6 +25,7 @@ from layer2.testing._simulation_chain import Block, SimulatedChain
 from layer2.testing._simulation_checks import Violation, Watchman
 from layer2.testing._simulation_deals import Parties, make_deals
 from layer2.testing._simulation_lightning import SimulatedLightning
+from layer2.testing._simulation_log import quiet
 from layer2.testing._simulation_loop import EPOCH_S, ProcessClock, SimulationLoop, run_simulation
 from layer2.testing._simulation_plan import HONEST, SimulationPlan, draw_plan, simpler_plans, stream
 from layer2.testing._simulation_ports import ChainPort, CounterpartyPort, NodePort
@@ -45,7 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["Simulation", "shrink", "simulate"]
 
 RETRY_S: Final = 1.0
-_logger: Final = logging.getLogger("layer2.swaps")
 _stores: dict[tuple[int, Role], Store] = {}
 """Opening a store costs more than a run, so each process keeps one for each role and empties it."""
 
@@ -105,7 +102,7 @@ class Simulation:
 
     def run(self) -> SimulationReport:
         """Run it to its end."""
-        with _quiet(self._story):
+        with quiet(self._story):
             seconds = run_simulation(self._main)
         alarms = tuple((role.value, code) for role in Role for code, _ in self._watchman.alarms(role))
         return SimulationReport(
@@ -410,7 +407,8 @@ class Simulation:
         timing = self.timing
         margin = 4 * timing.evm_inclusion_s + 2 * timing.finality_s + 4 * timing.grace_s + 4 * self._idle_s + 60
         end = timelock + margin
-        while self._loop.now < end and not self._stop.is_set():
+        last = 4 * end
+        while self._loop.now < min(end, last) and not self._stop.is_set():
             waiter = asyncio.ensure_future(self._stop.wait())
             await asyncio.wait({waiter}, timeout=4 * self._idle_s)
             waiter.cancel()
@@ -477,29 +475,3 @@ def _empty(conn: Connection) -> None:
 
     for table in (swap_proof, swap_effect, swap_event, used_hash, swap):
         conn.execute(delete(table))
-
-
-class _Teller(logging.Handler):
-    def __init__(self, story: list[str]) -> None:
-        super().__init__(logging.ERROR)
-        self._story = story
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info:
-            self._story.append(self.format(record))
-
-
-@contextmanager
-def _quiet(story: list[str]) -> Iterator[None]:
-    """Keep the engine's log out of the program's; what it says of unforeseen errors goes into the story."""
-    level, propagate = _logger.level, _logger.propagate
-    teller = _Teller(story)
-    _logger.setLevel(logging.ERROR)
-    _logger.propagate = False
-    _logger.addHandler(teller)
-    try:
-        yield
-    finally:
-        _logger.removeHandler(teller)
-        _logger.setLevel(level)
-        _logger.propagate = propagate

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Violated", "Violation", "Watchman"]
 
+_MOST_STEPS = 300
 _TO_SETTLE = frozenset({"Settling", "Claiming", "Paid"})
 _TO_REFUND = frozenset({"Cancelling", "Failed"})
 
@@ -115,6 +116,8 @@ class Watchman:
     def stored(self, process: SimulatedProcess, swap: StoredSwap) -> None:
         """A state was committed."""
         self.states[process.role, swap.deal.id] = swap.state
+        if swap.version > _MOST_STEPS:
+            self.violate("it comes to rest", process.name, f"{swap.version} steps of one swap")
         name = type(swap.state).__name__
         process.tell(f"{swap.deal.id[:4]} is {name}")
         decided = self._parties[process.role].decided

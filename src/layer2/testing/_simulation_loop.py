@@ -64,7 +64,9 @@ class SimulationLoop(asyncio.BaseEventLoop):
         self.now = 0.0
         self._selector = _Selector(self)
         self._clock_resolution = 1e-6
-        self.set_task_factory(_own)  # type: ignore[arg-type]  # the stubs know none that is generic
+        # The stubs of some versions know no factory that is generic.
+        factory: Any = _own
+        self.set_task_factory(factory)
 
     def time(self) -> float:
         """Seconds since the beginning of the simulation."""
@@ -104,7 +106,8 @@ def run_simulation(main: Callable[[SimulationLoop], Coroutine[Any, Any, T]]) -> 
         return loop.run_until_complete(owned())
     finally:
         everything.cancel()
-        loop.call_soon(loop.call_soon, loop.call_soon, loop.stop)
+        # Three turns: what a cancellation schedules may schedule once more.
+        loop.call_soon(lambda: loop.call_soon(lambda: loop.call_soon(loop.stop)))
         loop.run_forever()
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
