@@ -14,6 +14,8 @@ import pytest
 
 from layer2.testing import draw_plan, simulate
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 10_000
 HERE = Path(__file__).parent / "planted"
 KNOWN = json.loads((HERE / "seeds.json").read_text())

@@ -7,7 +7,9 @@ import pytest
 from layer2.terms import SwapDirection
 from layer2.testing import SimulationPlan, simulate, simulate_many
 
-SEEDS = int(os.environ.get("SEEDS", "600"))
+pytestmark = pytest.mark.slow
+
+SEEDS = int(os.environ.get("SEEDS", "400"))
 FIRST = int(os.environ.get("FIRST_SEED", "0"))
 
 
