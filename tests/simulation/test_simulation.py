@@ -31,3 +31,12 @@ def test_in_a_quiet_world_both_sides_settle(direction):
     assert report.outcomes == (("client", "Closed settled"), ("provider", "Closed settled"))
     assert report.ok
     assert report.alarms == ()
+
+
+def test_a_payment_that_is_refused_again_and_again_is_not_asked_for_without_a_pause():
+    """A request that was lost leaves it open whether it was the last; each further one is refused at once."""
+    plan = SimulationPlan(direction=SwapDirection.REVERSE, payment="refused", late_request_percent=15)
+    for seed in range(12):
+        report = simulate(seed, plan=plan)
+        assert report.ok, str(report)[-2000:]
+        assert sum("request to pay" in line for line in report.story) < 60

@@ -213,6 +213,7 @@ class Actor:
         fee_limit_msat = terms.routing_fee_limit_msat
         if deal.role is Role.CLIENT:
             fee_limit_msat = deal.routing_fee_limit_msat
+        ended = False
         try:
             await self._node.pay(
                 terms.invoice,
@@ -221,17 +222,21 @@ class Actor:
                 time_limit_s=terms.timing.payment_time_limit_s,
             )
             await self._pay_answered(deal.id, first=first)
+            ended = True
         except (PaymentFailed, Expired, InvoiceError) as error:
             # The node answered to the end and has no payment on record. Only if no earlier request was lost is that certain.
             await self._pay_answered(deal.id, first=first)
             if first:
                 self._refused[deal.id] = str(error)
+                ended = True
         except Layer2Error as error:
             text = f"swap {deal.id}: the outcome of its payment is unknown for now: {error}"
             log_event(logger, logging.WARNING, "swap.payment_unknown", text)
         finally:
             self._payments.pop(deal.id, None)
-            wake()
+            # What has not come to an end is asked for again at the next look; to look at once would be to ask without a pause.
+            if ended:
+                wake()
 
     async def _pay_answered(self, swap_id: str, *, first: bool) -> None:
         if not first:
