@@ -85,6 +85,7 @@ class Watchman:
         self._parties: dict[Role, _Party] = {role: _Party() for role in Role}
         self.consents: dict[bytes, float] = {}
         """Lock ids for which an early refund was signed, with the time."""
+        self._requests = 0
         self.states: dict[tuple[Role, str], State] = {}
         """Where each swap stands, once it has moved."""
         self._holders: dict[bytes, str] = {}
@@ -168,6 +169,9 @@ class Watchman:
 
     def pays(self, process: SimulatedProcess, invoice: str, fee_limit_msat: int) -> None:
         """A process decides to ask its node to pay."""
+        self._requests += 1
+        if self._requests > 10 * _MOST_STEPS:
+            self.violate("it comes to rest", process.name, f"{self._requests} requests to pay")
         deal = next((d for d in self.deals.values() if d.role is process.role and d.terms.invoice == invoice), None)
         if deal is None:
             self.violate("pays only what was agreed", process.name, "another invoice")
