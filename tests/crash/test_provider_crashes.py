@@ -146,7 +146,7 @@ async def test_killed_anywhere_on_the_way_to_an_early_refund(network: RealNetwor
     merchant = await network.connect("router")
 
     async def dead_invoice() -> str:
-        invoice = await merchant.create_invoice(amount_msat=AMOUNT * 1000, expiry_s=62)
+        invoice = await merchant.create_invoice(amount_msat=AMOUNT * 1000, expiry_s=100)
         await merchant.cancel_invoice(invoice.payment_hash)
         return invoice.text
 
