@@ -11,6 +11,7 @@ import functools
 import inspect
 import os
 import shutil
+import signal
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -28,6 +29,11 @@ IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 _REAL_FIXTURES = {"anvil", "node_binaries", "regtest"}
 _missing_nodes: list[str] = []
 _shared: list[SharedRegtest] = []
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it puts into the background with interrupts ignored, and every child inherits that: the tests of Ctrl-C
+    # would then test nothing.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class SharedRegtest:
