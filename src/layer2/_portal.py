@@ -233,6 +233,8 @@ def _close_all() -> None:
 
 
 async def _running_loop() -> asyncio.AbstractEventLoop:
+    # Leaves a worker of the loop's pool behind: closing at the interpreter's end may need one, and can start none any more.
+    await asyncio.to_thread(int)
     return asyncio.get_running_loop()
 
 
