@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from layer2.addresses import EvmAddress
     from layer2.assets import AssetRegistry
     from layer2.bob import BobClient
+    from layer2.evm import BlockRef
     from layer2.proofs import EvmReceiptProof, EvmStorageProof
     from layer2.storage import StoredSwap, SwapJournal
     from layer2.terms import DepthPolicy
@@ -94,10 +95,11 @@ class Prover:
         return await self._bob.rpc.exits.request(method, *params)
 
     async def _deep_block(self, policy: DepthPolicy) -> int:
-        tag = {Depth.SAFE: "safe", Depth.FINALIZED: "finalized"}.get(policy.depth, "latest")
-        header = await self._bob.rpc.header(tag)  # type: ignore[arg-type]
+        tags: dict[Depth, BlockRef] = {Depth.SAFE: "safe", Depth.FINALIZED: "finalized"}
+        tag = tags.get(policy.depth, "latest")
+        header = await self._bob.rpc.header(tag)
         if header is None:
-            raise UnexpectedReply(f"the endpoint has no {tag} block")
+            raise UnexpectedReply(f"the endpoint has no block {tag!r}")
         back = policy.confirmations - 1 if policy.depth is Depth.INCLUDED else 0
         return max(0, header.number - back)
 
@@ -125,8 +127,9 @@ class Prover:
         header = await self._bob.rpc.header(number)
         if header is None:
             raise UnexpectedReply(f"the endpoint has no block {number}")
-        for tag, depth in (("finalized", Depth.FINALIZED), ("safe", Depth.SAFE)):
-            head = await self._bob.rpc.header(tag)  # type: ignore[arg-type]
+        heads: tuple[tuple[BlockRef, Depth], ...] = (("finalized", Depth.FINALIZED), ("safe", Depth.SAFE))
+        for tag, depth in heads:
+            head = await self._bob.rpc.header(tag)
             if head is not None and number <= head.number:
                 return header.hash, depth
         return header.hash, Depth.INCLUDED

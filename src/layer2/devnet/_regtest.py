@@ -313,8 +313,9 @@ class RegtestNetwork:
         await _all(*(open_one(opener, peer) for opener, peer in _CHANNELS))
         await self.mine(_ANNOUNCED_AFTER)
         await self.wait_synced()
-        for sender, receiver in (("client", "provider"), ("provider", "client")):
-            lnd, target = self._lnds[sender], self._lnds[receiver].endpoint.node_id  # type: ignore[index]
+        ends: tuple[tuple[LndName, LndName], ...] = (("client", "provider"), ("provider", "client"))
+        for sender, receiver in ends:
+            lnd, target = self._lnds[sender], self._lnds[receiver].endpoint.node_id
 
             async def routable(lnd: LndProcess = lnd, target: str = target) -> bool:
                 return await lnd.can_route_to(target, self.channel_sat // 10)

@@ -64,7 +64,7 @@ class DataFee(Protocol):
 class NoDataFee:
     """A chain on which gas is all there is to pay."""
 
-    async def upper_bound_wei(self, tx: UnsignedTransaction) -> int:  # noqa: ARG002
+    async def upper_bound_wei(self, tx: UnsignedTransaction) -> int:  # noqa: ARG002 (the interface's)
         """Zero."""
         return 0
 
