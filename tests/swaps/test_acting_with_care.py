@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -12,8 +13,10 @@ from layer2.lightning import MemoryLightning
 from layer2.storage import Store, SwapJournal
 from layer2.swaps import (
     Abandoned,
+    Failed,
     LockStatus,
     NoCounterparty,
+    Offered,
     Paying,
     Revealed,
     Role,
@@ -34,9 +37,12 @@ class Chain:
         self.refusal = None
         self.claims = []
         self.looks = 0
+        self.hidden_from_look = None
 
     async def view(self, lock, policy, *, lock_key):
         self.looks += 1
+        if self.hidden_from_look is not None and self.looks >= self.hidden_from_look:
+            return make_view(now=self.clock.now_ms() // 1000)
         if self.trouble is not None and self.looks % 2 == 0:
             raise self.trouble
         return make_view(self.latest, self.at_depth, now=self.clock.now_ms() // 1000)
@@ -66,9 +72,9 @@ class Preimages:
 
 
 class World:
-    def __init__(self, store, clock):
+    def __init__(self, store, clock, role):
         self.clock = clock
-        self.journal = SwapJournal(store, Role.CLIENT)
+        self.journal = SwapJournal(store, role)
         self.chain = Chain(clock)
         self.preimages = Preimages()
         self.network = MemoryLightning(clock=clock, random_bytes=random.Random(1).randbytes)
@@ -109,20 +115,87 @@ class World:
                 await self.clock.advance(0.5)
                 await asyncio.sleep(0.001)
 
+    async def begin_as_provider(self, **changes):
+        deal = make_deal(Role.PROVIDER, SwapDirection.SUBMARINE, **changes)
+        await self.engine.begin(deal, bind_hash=False)
+        return deal.id
+
     def lock(self, *, deep=True):
         self.chain.latest = LOCKED
         self.chain.at_depth = LOCKED if deep else NEVER
 
 
-@pytest.fixture
-async def world():
+@asynccontextmanager
+async def world_of(role):
     clock = VirtualClock(NOW * 1000)
     store = await Store.open("sqlite://", clock=clock)
-    world = World(store, clock)
+    world = World(store, clock, role)
     await world.start()
     yield world
     await world.engine.close()
     await store.close()
+
+
+@pytest.fixture
+async def world():
+    async with world_of(Role.CLIENT) as made:
+        yield made
+
+
+@pytest.fixture
+async def provider():
+    async with world_of(Role.PROVIDER) as made:
+        yield made
+
+
+class Payer:
+    """A node that notes what it is asked to pay; each payment then hangs."""
+
+    def __init__(self, node):
+        self.node = node
+        self.asked = asyncio.Event()
+
+    def __getattr__(self, name):
+        return getattr(self.node, name)
+
+    async def pay(self, *args, **kwargs):
+        self.asked.set()
+        await asyncio.Event().wait()
+
+
+async def decided_to_pay_but_the_lock_is_gone(provider):
+    """A provider's swap in ``Paying`` whose lock was not to be seen any more just before the payment."""
+    payer = Payer(provider.node)
+    await provider.start(node=payer)
+    swap_id = await provider.begin_as_provider()
+    await provider.reach(swap_id, Offered)
+    provider.chain.hidden_from_look = 2  # the first look decides, the second is made just before the payment
+    provider.chain.looks = 0
+    provider.lock()
+    provider.engine.wake(swap_id)
+    await provider.reach(swap_id, Paying)
+    await provider.looked(4)
+    assert not payer.asked.is_set()
+    return swap_id, payer
+
+
+async def test_a_lock_that_a_reorg_hides_is_paid_for_when_it_is_back(provider):
+    swap_id, payer = await decided_to_pay_but_the_lock_is_gone(provider)
+    assert isinstance((await provider.engine.load(swap_id)).state, Paying)
+    provider.chain.hidden_from_look = None
+    async with asyncio.timeout(20):
+        while not payer.asked.is_set():
+            await provider.clock.advance(0.5)
+            await asyncio.sleep(0.001)
+
+
+async def test_a_lock_that_stays_away_is_never_paid_for(provider):
+    swap_id, payer = await decided_to_pay_but_the_lock_is_gone(provider)
+    async with asyncio.timeout(20):
+        while not isinstance((await provider.engine.load(swap_id)).state, Failed):
+            await provider.clock.advance(20)
+            await asyncio.sleep(0.001)
+    assert not payer.asked.is_set()
 
 
 async def revealed(world):

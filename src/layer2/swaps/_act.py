@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final, assert_never
+from typing import Final, Literal, assert_never
 
 from layer2._clock import Clock
 from layer2._observe import log_event
@@ -178,33 +178,36 @@ class Actor:
             # A record exists, so this payment was begun before: its outcome is observed, never begun again.
             return None
         never_begun = not self._pay_begun(swap)
-        if (late := await self._too_late_to_pay(swap)) is not None:
-            return EffectRefused(key=PayInvoice.name, reason=late) if never_begun else None
+        why_not = await self._why_not_pay(swap)
+        if why_not is not None:
+            return why_not if never_begun and isinstance(why_not, EffectRefused) else None
         await self._store.mark_begun(swap_id, PayInvoice.name, begun=True)
         self._begun[swap_id] = True
         task = asyncio.create_task(self._run_payment(swap, wake, first=never_begun), name=f"layer2 payment {swap_id}")
         self._payments[swap_id] = task
         return None
 
-    async def _too_late_to_pay(self, swap: StoredSwap) -> str | None:
+    async def _why_not_pay(self, swap: StoredSwap) -> EffectRefused | Literal["later"] | None:
+        """Asked just before a payment is begun: refused for good, not now, or None if it may be begun."""
         deal, terms = swap.deal, swap.deal.terms
         now = self._clock.now_ms() // 1000
         if deal.role is Role.CLIENT:
             late = now + terms.timing.payment_time_limit_s > deal.invoice_expires_at
-            return "the hold invoice is about to expire" if late else None
+            return EffectRefused(key=PayInvoice.name, reason="the hold invoice is about to expire") if late else None
         view = await self._chain.view(terms.lock, terms.depth_policy, lock_key=lock_key(swap))
-        if view.at_depth.status is not LockStatus.LOCKED or view.latest.status is not LockStatus.LOCKED:
-            return "the lock is not there any more"
-        now = max(now, view.head_timestamp)
-        if not may_pay(
+        in_time = may_pay(
             terms.timing,
             invoice_expires_at=deal.invoice_expires_at,
             final_cltv=deal.invoice_final_cltv,
             timelock=terms.lock.timelock,
-            now=now,
-        ):
-            return "too little time is left to pay"
-        return None
+            now=max(now, view.head_timestamp),
+        )
+        if not in_time:
+            return EffectRefused(key=PayInvoice.name, reason="too little time is left to pay")
+        # A reorganisation, or an endpoint that is behind another, hides a lock that comes back: as long as there is time to pay,
+        # a lock that is not there is waited for.
+        there = view.at_depth.status is LockStatus.LOCKED and view.latest.status is LockStatus.LOCKED
+        return None if there else "later"
 
     async def _run_payment(self, swap: StoredSwap, wake: Callable[[], None], *, first: bool) -> None:
         assert self._node is not None
