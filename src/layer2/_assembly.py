@@ -67,7 +67,9 @@ def _requests(
     local = factory.config.network in ("devnet", "embedded")
     account = EvmAccount(
         client=bob.rpc,
+        chain_id=place.chain_id,
         fees=FeeOracle(bob.rpc, FeeLimits(), factory.clock),
+        data_fee=bob.sender.data_fee,
         address=signer.address,
         token=place.token.contract,
         max_gas_cost_wei=factory.max_gas_cost_wei,
@@ -127,6 +129,8 @@ def assemble_transfers(
         on_change=on_change,
         on_alarm=on_alarm,
     )
+    # What the user's own traffic must leave in the account, so that what is under way can end.
+    bob.sender.reserved_wei = lambda: sum(swap.deal.max_gas_wei for swap in engine.open_swaps)
     prover = Prover(bob=bob, journal=journal, registry=factory.registry, contract=factory.contract)
     requests = (
         None if provider is None else _requests(factory, bob, node, provider, journal, chain, lambda: engine.open_swaps)

@@ -158,7 +158,7 @@ async def test_what_is_reserved_for_exits_is_left_to_them(start_anvil, make_send
     anvil = await start_anvil()
     sender = await make_sender(anvil, signer=LocalSigner(b"\x05" * 32))
     await anvil.rpc("anvil_setBalance", str(sender.account), hex(10**16))
-    sender.reserved_wei = 10**16 - 1000
+    sender.reserved_wei = lambda: 10**16 - 1000
     with pytest.raises(InsufficientFunds):
         await sender.submit(PAY)
     assert (await sender.wait((await sender.submit(PAY, key="exit", exit=True)).hash)).succeeded

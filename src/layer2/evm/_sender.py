@@ -64,14 +64,14 @@ class TxSender:
         self.account = signer.address
         self.settings = settings or SenderSettings()
         self.limits = limits or FeeLimits()
-        self.reserved_wei = 0
-        """What user traffic must leave in the account, for the gas of exits to come."""
+        self.reserved_wei: Callable[[], int] = int
+        """Gives what user traffic must leave in the account now, for the gas of exits to come."""
         self._client = client
         self._signer = signer
         self._journal = journal = SureTxJournal(journal)
         self._chain_id = chain_id
         self._clock = clock
-        self._data_fee = data_fee or NoDataFee()
+        self.data_fee = data_fee or NoDataFee()
         self._pool = LivePool()
         self._fees = FeeOracle(client.exits, self.limits, clock)
         self._heads = Heads(client.exits, clock, max_age_s=self.settings.heads_max_age_s)
@@ -328,7 +328,7 @@ class TxSender:
             value=job.call.value_wei,
             data=job.call.data,
         )
-        data_fee_wei = await self._data_fee.upper_bound_wei(draft)
+        data_fee_wei = await self.data_fee.upper_bound_wei(draft)
         price = offer(
             await self._fees.price(),
             gas_limit=job.gas_limit,
@@ -412,7 +412,7 @@ class TxSender:
 
     async def _check_funds(self, cost_wei: int, *, is_exit: bool) -> None:
         """Refuse what the account cannot pay besides all that is under way. Exits may use what is reserved for them."""
-        needed = cost_wei if is_exit else cost_wei + self.reserved_wei
+        needed = cost_wei if is_exit else cost_wei + self.reserved_wei()
         if self._balance is None:
             self._balance = await self._client.exits.balance(self.account)
         if self._balance - self._pool.committed_wei >= needed:

@@ -55,7 +55,9 @@ class ProviderRuntime:
         )
         self.account = EvmAccount(
             client=client,
+            chain_id=place.chain_id,
             fees=fees,
+            data_fee=sender.data_fee,
             address=signer.address,
             token=place.token.contract,
             max_gas_cost_wei=max_gas_cost_wei,

@@ -5,28 +5,44 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from layer2.errors import FeeLimitExceeded, InsufficientFunds, UnexpectedReply
-from layer2.evm import CLAIM_GAS, LOCK_GAS, REFUND_GAS, encode_balance_of
+from layer2.evm import CLAIM_GAS, LOCK_GAS, REFUND_COOPERATIVE_GAS, UnsignedTransaction, encode_balance_of
 
 if TYPE_CHECKING:
     from layer2.addresses import EvmAddress
-    from layer2.evm import EvmClient, FeeOracle
+    from layer2.evm import DataFee, EvmClient, FeeOracle
 
 __all__ = ["EvmAccount"]
 
-_SWAP_GAS: Final = LOCK_GAS + CLAIM_GAS + REFUND_GAS
-"""Gas for a lock and for both ways out of it."""
+_WORD: Final = 32
+_WORST: Final = (
+    (LOCK_GAS, 4 + 6 * _WORD),
+    (CLAIM_GAS, 4 + 6 * _WORD),
+    (REFUND_COOPERATIVE_GAS, 4 + 9 * _WORD),
+)
+"""Gas limit and bytes of call data of a lock and of both ways out of it, the dearer refund of the two."""
 _CONGESTION: Final = 2
-"""Factor on today's price for the time until the exit."""
+"""Factor on today's prices, L1's included, for the time until the exit."""
+_ANY_NONCE: Final = 2**32
 
 
 class EvmAccount:
     """Implements what ``SwapRequests`` and the provider ask of an account."""
 
     def __init__(
-        self, *, client: EvmClient, fees: FeeOracle, address: EvmAddress, token: EvmAddress, max_gas_cost_wei: int
+        self,
+        *,
+        client: EvmClient,
+        chain_id: int,
+        fees: FeeOracle,
+        data_fee: DataFee,
+        address: EvmAddress,
+        token: EvmAddress,
+        max_gas_cost_wei: int,
     ) -> None:
         self._client = client
+        self._chain_id = chain_id
         self._fees = fees
+        self._data_fee = data_fee
         self._address = address
         self._token = token
         self._max_gas_cost_wei = max_gas_cost_wei
@@ -49,14 +65,13 @@ class EvmAccount:
         return None if safe is None else max(0, now_s - safe.timestamp)
 
     async def check_gas(self, swaps: int) -> int:
-        """The most that the gas of one swap may cost, in wei.
+        """The most that the transactions of one swap may cost, in wei: gas, and what the chain charges besides.
 
         Raises:
             FeeLimitExceeded: more than the configured bound.
             InsufficientFunds: the account cannot pay it for ``swaps`` swaps at a time.
         """
-        price = await self._fees.price()
-        one: int = _SWAP_GAS * price.max_fee_per_gas * _CONGESTION
+        one = await self._worst_wei()
         if one > self._max_gas_cost_wei:
             raise FeeLimitExceeded(
                 f"the gas of a swap may cost {one} wei now, above bob.max_gas_cost_wei = {self._max_gas_cost_wei}",
@@ -75,3 +90,20 @@ class EvmAccount:
                 hint="send it some ETH on this chain",
             )
         return one
+
+    async def _worst_wei(self) -> int:
+        price = await self._fees.price()
+        total = 0
+        for gas_limit, size in _WORST:
+            # Of the size that the real one has, and of bytes that compress no better: only that counts for what is charged.
+            like_it = UnsignedTransaction(
+                chain_id=self._chain_id,
+                nonce=_ANY_NONCE,
+                gas_limit=gas_limit,
+                max_fee_per_gas=price.max_fee_per_gas,
+                max_priority_fee_per_gas=price.max_priority_fee_per_gas,
+                to=self._address,
+                data=b"\xff" * size,
+            )
+            total += gas_limit * price.max_fee_per_gas + await self._data_fee.upper_bound_wei(like_it)
+        return total * _CONGESTION
