@@ -33,6 +33,18 @@ def test_in_a_quiet_world_both_sides_settle(direction):
     assert report.alarms == ()
 
 
+def test_a_claim_that_was_never_signed_ends_without_an_alarm():
+    """The client dies between its decision to claim and the signature, and is back when the lock was refunded."""
+    plan = SimulationPlan(direction=SwapDirection.REVERSE, client_crashes=(-8,), long_downtime=True)
+    ends = set()
+    for seed in range(12):
+        report = simulate(seed, plan=plan)
+        assert report.ok, str(report)[-2000:]
+        assert report.alarms == ()
+        ends.add(report.outcomes)
+    assert (("client", "Closed returned"), ("provider", "Closed refunded")) in ends
+
+
 def test_a_payment_that_is_refused_again_and_again_is_not_asked_for_without_a_pause():
     """A request that was lost leaves it open whether it was the last; each further one is refused at once."""
     plan = SimulationPlan(direction=SwapDirection.REVERSE, payment="refused", late_request_percent=15)

@@ -6,15 +6,17 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from swap_worlds import LOCKED, NEVER, NOW, PREIMAGE, make_deal, make_view
+from swap_worlds import LOCKED, NEVER, NOW, PREIMAGE, REFUNDED, make_deal, make_view
 
 from layer2.errors import FeeLimitExceeded, NodeConnectionError, Reverted, SignerError
 from layer2.lightning import MemoryLightning
 from layer2.storage import Store, SwapJournal
 from layer2.swaps import (
     Abandoned,
+    Closed,
     Failed,
     LockStatus,
+    NeedsAttention,
     NoCounterparty,
     Offered,
     Paying,
@@ -32,7 +34,7 @@ class Chain:
 
     def __init__(self, clock):
         self.clock = clock
-        self.latest = self.at_depth = NEVER
+        self.latest = self.at_depth = self.finalized = NEVER
         self.trouble = None
         self.refusal = None
         self.claims = []
@@ -45,12 +47,15 @@ class Chain:
             return make_view(now=self.clock.now_ms() // 1000)
         if self.trouble is not None and self.looks % 2 == 0:
             raise self.trouble
-        return make_view(self.latest, self.at_depth, now=self.clock.now_ms() // 1000)
+        return make_view(self.latest, self.at_depth, self.finalized, now=self.clock.now_ms() // 1000)
 
     async def send_claim(self, key, lock, preimage, *, not_after):
         if self.refusal is not None:
             raise self.refusal
         self.claims.append(preimage)
+
+    async def was_shown(self, key):
+        return bool(self.claims)
 
     async def safe_lag_s(self):
         return 0
@@ -240,6 +245,47 @@ async def test_the_preimage_stays_while_a_reorg_has_the_lock_shallow_again(world
     world.lock()
     await world.looked(6)
     assert world.chain.claims
+
+
+async def refunded_while_away(world, swap_id):
+    """The process comes back after the provider took its lock back for good."""
+    await world.engine.close()
+    world.chain.latest = world.chain.at_depth = world.chain.finalized = REFUNDED
+    world.preimages.error = None
+    await world.start()
+    async with asyncio.timeout(20):
+        while isinstance(state := (await world.engine.load(swap_id)).state, Revealed):
+            await world.clock.advance(0.5)
+            await asyncio.sleep(0.001)
+    return state
+
+
+async def test_a_claim_that_was_never_signed_is_no_loss_when_the_lock_was_refunded(world):
+    """The process died between the decision and the signature and stayed away: nobody ever saw the preimage."""
+    world.preimages.error = SignerError("locked")
+    swap_id = await world.begin(pays_itself=False)
+    world.lock()
+    world.engine.wake(swap_id)
+    await world.reach(swap_id, Revealed)
+    assert await refunded_while_away(world, swap_id) == Closed(
+        outcome="expired", reason="the lock was refunded before the claim was sent"
+    )
+    assert world.chain.claims == []
+
+
+async def test_a_claim_that_was_sent_is_an_alarm_when_the_lock_was_refunded(world):
+    swap_id = await revealed(world)
+    assert isinstance(await refunded_while_away(world, swap_id), NeedsAttention)
+
+
+async def test_a_preimage_that_the_chain_showed_is_known_whoever_sent_the_claim(world):
+    """Somebody else claimed for us, a reorganisation took the claim away, and the lock was refunded: no reason to be calm."""
+    world.preimages.error = SignerError("locked")
+    swap_id = await world.begin(pays_itself=False)
+    world.chain.latest = replace(LOCKED, status=LockStatus.CLAIMED, preimage=PREIMAGE)
+    world.engine.wake(swap_id)
+    await world.reach(swap_id, Revealed)
+    assert isinstance(await refunded_while_away(world, swap_id), NeedsAttention)
 
 
 async def test_a_refusal_that_lasts_fills_neither_the_store_nor_the_processor(world):

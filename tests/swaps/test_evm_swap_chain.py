@@ -166,6 +166,14 @@ async def test_a_claim_whose_time_passed_before_it_was_first_sent_never_shows_th
     with pytest.raises(Expired):  # certain: it was never sent, so the payment may go back
         await world.chain.send_claim("claim", lock, PREIMAGE, not_after=not_after)
     assert len(world.endpoint.sent) == sent
+    assert not await world.chain.was_shown("claim")
+
+
+async def test_what_was_never_signed_was_shown_to_nobody(world):
+    assert not await world.chain.was_shown("claim")
+    lock = await world.locked()
+    await world.chain.send_claim("claim", lock, PREIMAGE, not_after=world.now_s + 100)
+    assert await world.chain.was_shown("claim")
 
 
 async def test_a_claim_that_was_signed_before_a_crash_is_not_sent_late_either(world):
@@ -176,7 +184,9 @@ async def test_a_claim_that_was_signed_before_a_crash_is_not_sent_late_either(wo
     with pytest.raises(Layer2Error):
         await world.chain.send_claim("claim", lock, PREIMAGE, not_after=not_after)
     sent = len(world.endpoint.sent)
+    assert await world.chain.was_shown("claim")  # the next start may send it
     world.clock.jump_wall_clock(200)
+    assert not await world.chain.was_shown("claim")
     await world.start()
     await world.sender._look()
     with pytest.raises(Expired):
@@ -196,6 +206,7 @@ async def test_what_a_restart_sends_counts_as_sent(world):
     await world.start()
     await world.sender._look()
     assert (await world.journal.get("claim")).sent
+    assert await world.chain.was_shown("claim")
     world.endpoint.lies.clear()
     world.clock.jump_wall_clock(200)
     await world.start()

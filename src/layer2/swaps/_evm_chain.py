@@ -178,6 +178,16 @@ class EvmSwapChain:
         call = EvmCall(to=lock.contract, data=data, gas_limit=REFUND_COOPERATIVE_GAS)
         await self._submit_exit(call, key)
 
+    async def was_shown(self, key: str) -> bool:
+        """See ``SwapChain``. A transaction that must not be sent any more, and never was, was shown to nobody."""
+        record = await self._journal.get(key)
+        if record is None:
+            return False
+        if record.not_after is None or record.sent:
+            return True
+        over = record.state is TxState.OPEN and record.not_after < self._clock.now_ms() // 1000
+        return record.state is not TxState.ABANDONED and not over
+
     async def safe_lag_s(self) -> int:
         """By how many seconds the safe head is behind the head."""
         head, safe = await self._header("latest"), await self._header("safe")

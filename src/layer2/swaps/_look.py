@@ -8,8 +8,18 @@ from typing import Protocol, assert_never
 from layer2._clock import Clock
 from layer2.errors import NotFound, UnexpectedReply
 from layer2.lightning import InvoiceState, LightningNode, PaymentState
-from layer2.swaps._effects import PayInvoice, SendLock
-from layer2.swaps._observations import InvoiceStatus, InvoiceView, Observation, PaymentStatus, PaymentView, RefundOffer
+from layer2.swaps._effects import Claim, PayInvoice, SendLock
+from layer2.swaps._observations import (
+    ChainView,
+    EffectRefused,
+    InvoiceStatus,
+    InvoiceView,
+    LockStatus,
+    Observation,
+    PaymentStatus,
+    PaymentView,
+    RefundOffer,
+)
 from layer2.swaps._ports import Counterparty, StoredSwap, SwapChain
 from layer2.swaps._states import Role, Watch
 from layer2.terms import SwapDirection
@@ -78,8 +88,7 @@ class Looker:
         """What is to be seen now; None if nothing is."""
         match watch:
             case Watch.CHAIN:
-                terms = swap.deal.terms
-                return await self._chain.view(terms.lock, terms.depth_policy, lock_key=lock_key(swap))
+                return await self._lock(swap)
             case Watch.PAYMENT:
                 return await self._payment(swap)
             case Watch.INVOICE:
@@ -88,6 +97,18 @@ class Looker:
                 return await self._refund_offer(swap)
             case _:
                 assert_never(watch)
+
+    async def _lock(self, swap: StoredSwap) -> ChainView | EffectRefused:
+        terms = swap.deal.terms
+        view = await self._chain.view(terms.lock, terms.depth_policy, lock_key=lock_key(swap))
+        # A process that stayed away for long may have decided to claim and never have begun. Only of what it claims with its own
+        # preimage is that certain: of another one's, somebody knows it already.
+        alone = any(isinstance(e.effect, Claim) and e.effect.preimage is None for e in swap.effects)
+        if view.finalized.status is LockStatus.REFUNDED and alone and not swap.restored:
+            shown = await self._chain.was_shown(f"swap:{swap.deal.id}:{Claim.name}")
+            if not shown:
+                return EffectRefused(key=Claim.name, reason="the lock was refunded before the claim was sent")
+        return view
 
     async def _refund_offer(self, swap: StoredSwap) -> RefundOffer | None:
         if swap.deal.role is not Role.CLIENT or lock_key(swap) is None:

@@ -39,6 +39,10 @@ class SwapChain(Protocol):
         """Refund with the claimer's signature."""
         ...
 
+    async def was_shown(self, key: str) -> bool:
+        """Whether anybody but us can know what was sent under ``key``: False only if nothing was or ever will be."""
+        ...
+
     async def safe_lag_s(self) -> int:
         """By how many seconds the safe head is behind the head."""
         ...

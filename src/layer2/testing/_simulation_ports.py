@@ -158,6 +158,11 @@ class ChainPort:
         tx.signature = signature
         await self._submit(tx)
 
+    async def was_shown(self, key: str) -> bool:
+        """See ``SwapChain``."""
+        tx = self._chain.signed.get(key)
+        return tx is not None and (tx.sent or tx.not_after is None or self._now_s() <= tx.not_after)
+
     async def safe_lag_s(self) -> int:
         """See ``SwapChain``."""
         now, head = self._head()
