@@ -12,6 +12,7 @@ from layer2.evm import FeeLimits, FeeOracle, verify_cooperative_refund
 from layer2.lightning import LnurlClient
 from layer2.storage import SwapJournal
 from layer2.swaps import (
+    ClaimSearch,
     EvmAccount,
     EvmSwapChain,
     NoCounterparty,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["assemble_transfers"]
 
 
+_CLAIM_REQUESTS = 64
+"""Ranges of blocks that may be asked for, to see that a hash was not claimed before."""
 _NO_BOUND = 2**64
 """Development networks have no sequencer that could stall."""
 
@@ -74,6 +77,13 @@ def _requests(
         token=place.token.contract,
         max_gas_cost_wei=factory.max_gas_cost_wei,
     )
+    claims = ClaimSearch(
+        client=bob.rpc,
+        chain_id=place.chain_id,
+        contract=place.contract,
+        block_time_s=place.timing.evm_block_s,
+        max_requests=_CLAIM_REQUESTS,
+    )
     return SwapRequests(
         provider=provider,
         account=account,
@@ -82,6 +92,7 @@ def _requests(
         preimages=PreimageSource(signer),
         next_preimage_time=journal.next_preimage_time,
         hash_known=journal.hash_known,
+        hash_claimed=claims.claimed,
         depth_policy=factory.config.depth_policy,
         open_swaps=open_swaps,
         max_unsafe=_NO_BOUND if local else factory.config.swap.max_unsafe_total,

@@ -116,6 +116,8 @@ class World:
         )
         self.signer = LocalSigner.from_hex("07" * 32)
         self.chain = ScriptedChain(clock)
+        self.claimed_at = {}
+        self.claims_error = None
         self.account = ScriptedAccount()
         self.metrics = ProviderMetrics()
         token = AssetForm(asset=BTC, chain_id=60808, contract=TOKEN, decimals=8)
@@ -150,7 +152,13 @@ class World:
             version="1.2.3",
             hash_known=self.journal.hash_known,
             hash_bound=hash_bound,
+            hash_claimed=self.hash_claimed,
         )
+
+    async def hash_claimed(self, payment_hash, since_s):
+        if self.claims_error is not None:
+            raise self.claims_error
+        return payment_hash in self.claimed_at and self.claimed_at[payment_hash] >= since_s
 
     async def invoice(self, amount_msat=50_000_000, **options):
         options = {"memo": "", "expiry_s": 600} | options

@@ -46,7 +46,7 @@ def requests_of(world):
         async def later():
             return world.clock.now_ms()
 
-        async def unknown(payment_hash):
+        async def unknown(payment_hash, since_s=0):
             return False
 
         async def no_lag():
@@ -67,6 +67,7 @@ def requests_of(world):
             preimages=PreimageSource(LocalSigner.from_hex("0d" * 32)),
             next_preimage_time=later,
             hash_known=unknown,
+            hash_claimed=unknown,
             depth_policy=lambda _: DepthPolicy(depth=Depth.INCLUDED),
             open_swaps=tuple,
             max_unsafe=10**12,
@@ -120,3 +121,13 @@ async def test_a_fee_above_the_bound_is_refused_before_anything_is_asked_for(wor
     with pytest.raises(FeeLimitExceeded):
         await deal(requests_of(), SwapDirection.SUBMARINE, world, 1)
     assert world.inventory.active == 0
+
+
+async def test_an_invoice_that_our_own_node_has_paid_is_not_paid_by_a_swap_too(world, requests_of):
+    requests = requests_of()
+    price = await requests.price(SwapDirection.SUBMARINE, AMOUNT, max_fee_sat=5_000, pays_itself=True)
+    text = (await world.node.create_invoice(amount_msat=AMOUNT * 1000)).text
+    await world.merchant.pay(text, fee_limit_msat=1_000, cltv_limit=400, time_limit_s=5)
+    with pytest.raises(SwapRefused, match="has paid this invoice") as caught:
+        await requests.submarine(text, price, max_fee_sat=5_000, own_invoice=False)
+    assert caught.value.rule == "hash"

@@ -4,7 +4,7 @@ import pytest
 
 from layer2 import EvmAddress
 from layer2.config import DepthRule
-from layer2.errors import AmountError, InsufficientFunds, NotFound, SwapRefused
+from layer2.errors import AmountError, InsufficientFunds, NodeError, NotFound, SwapRefused
 from layer2.lightning import PaymentState, decode_invoice, encode_invoice
 from layer2.swaps import FORBIDDEN_HASHES, Failed, Locking, LockStatus, Offered, Paying
 from layer2.terms import DepthPolicy
@@ -377,3 +377,21 @@ async def test_an_amp_invoice_is_refused(world, clock, bit):
     )
     await refused(world.submarine(invoice=unsigned.sign(b"\x0b" * 32).text), "features")
     assert nothing_left(world)
+
+
+@pytest.mark.parametrize("direction", ["submarine", "reverse"])
+async def test_a_hash_that_was_claimed_on_the_contract_is_refused(world, direction):
+    text = await world.invoice()
+    payment_hash = decode_invoice(text).payment_hash
+    world.claimed_at[payment_hash] = world.clock.now_ms() // 1000
+    changes = {"invoice": text} if direction == "submarine" else {"preimage_hash": payment_hash}
+    await refused(getattr(world, direction)(**changes), "hash")
+
+
+async def test_an_endpoint_without_events_does_not_stop_the_business_but_is_told(world, caplog):
+    """A preimage that is public costs a provider nothing; one that nobody knows of must not be hidden either."""
+    world.claims_error = NodeError("no events")
+    await world.submarine()
+    await world.reverse()
+    codes = [getattr(record, "event_code", None) for record in caplog.records]
+    assert codes.count("provider.claims_unknown") == 2

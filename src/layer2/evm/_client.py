@@ -274,25 +274,34 @@ class EvmClient:
             raise ValidationError("a range of blocks starts at 0 or above", field="from_block")
         span = self._max_log_range
         start = from_block
-        criteria: dict[str, Any] = {"topics": [None if topic is None else data(topic) for topic in topics]}
-        if address is not None:
-            criteria["address"] = str(address)
         while start <= to_block:
             end = min(start + span - 1, to_block)
-            blocks = {"fromBlock": quantity(start), "toBlock": quantity(end)}
-            try:
-                answer = await self.transport.call("eth_getLogs", [{**criteria, **blocks}])
-            except RpcError as error:
-                if end == start or not any(word in error.message.lower() for word in _NARROWER):
-                    raise translate_rpc_error(error, "eth_getLogs") from error
+            found = await self.logs_between(start, end, address=address, topics=topics)
+            if found is None:
                 span = (end - start + 1) // 2
                 continue
-            found = [_read_log(as_object(log, "log")) for log in as_list(answer, "logs")]
-            if any(not start <= log.block_number <= end for log in found):
-                raise UnexpectedReply("eth_getLogs gave events from outside the blocks asked for")
             yield found
             start = end + 1
             span = min(span * 2, self._max_log_range)
+
+    async def logs_between(
+        self, first: int, last: int, *, address: EvmAddress | None = None, topics: Sequence[bytes | None] = ()
+    ) -> list[Log] | None:
+        """Events of blocks ``first`` to ``last``, asked for at once; None if the endpoint finds more than one block too many."""
+        criteria: dict[str, Any] = {"topics": [None if topic is None else data(topic) for topic in topics]}
+        if address is not None:
+            criteria["address"] = str(address)
+        blocks = {"fromBlock": quantity(first), "toBlock": quantity(last)}
+        try:
+            answer = await self.transport.call("eth_getLogs", [{**criteria, **blocks}])
+        except RpcError as error:
+            if first == last or not any(word in error.message.lower() for word in _NARROWER):
+                raise translate_rpc_error(error, "eth_getLogs") from error
+            return None
+        found = [_read_log(as_object(log, "log")) for log in as_list(answer, "logs")]
+        if any(not first <= log.block_number <= last for log in found):
+            raise UnexpectedReply("eth_getLogs gave events from outside the blocks asked for")
+        return found
 
     async def close(self) -> None:
         """Close the transport."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from layer2 import Clock
 from layer2.config import DepthRule, ProviderConfig
@@ -12,13 +12,16 @@ from layer2.protocol import Signer
 from layer2.provider._inventory import Inventory
 from layer2.provider._service import ProviderPlace, ProviderService
 from layer2.storage import Store, SwapJournal, swaps
-from layer2.swaps import EvmAccount, EvmSwapChain, NoCounterparty, Role, StoredSwap, SwapEngine
+from layer2.swaps import ClaimSearch, EvmAccount, EvmSwapChain, NoCounterparty, Role, StoredSwap, SwapEngine
 
 if TYPE_CHECKING:
     from layer2.evm import EvmClient, FeeOracle, TxJournal, TxSender
     from layer2.swaps import Deal
 
 __all__ = ["ProviderRuntime"]
+
+_CLAIM_REQUESTS: Final = 4
+"""Ranges of blocks that one offer may ask for, to see that a hash was not claimed before: strangers choose how many offers."""
 
 
 class ProviderRuntime:
@@ -87,6 +90,7 @@ class ProviderRuntime:
             version=version,
             hash_known=self.journal.hash_known,
             hash_bound=self._hash_bound,
+            hash_claimed=_claims(client, place).claimed,
         )
 
     def _changed(self, swap: StoredSwap) -> None:
@@ -108,3 +112,13 @@ class ProviderRuntime:
     async def close(self) -> None:
         """Stop driving; open swaps stay in the store. Idempotent."""
         await self.engine.close()
+
+
+def _claims(client: EvmClient, place: ProviderPlace) -> ClaimSearch:
+    return ClaimSearch(
+        client=client,
+        chain_id=place.chain_id,
+        contract=place.contract,
+        block_time_s=place.timing.evm_block_s,
+        max_requests=_CLAIM_REQUESTS,
+    )

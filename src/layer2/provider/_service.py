@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from layer2 import Clock
 from layer2.addresses import EvmAddress
 from layer2.assets import AssetForm, convert_amount
 from layer2.config import DepthRule, ProviderConfig
-from layer2.errors import InvoiceError, NotFound, SwapRefused
+from layer2.errors import InvoiceError, NodeError, NotFound, SwapRefused
 from layer2.lightning import Feature, Invoice, LightningNode, NodeInfo, PaymentState, decode_invoice
 from layer2.protocol import Signer
 from layer2.provider._inventory import Inventory
@@ -51,6 +52,7 @@ from layer2.transactions import Depth
 
 __all__ = ["ProviderChain", "ProviderPlace", "ProviderService"]
 
+logger: Final = logging.getLogger("layer2.provider")
 MSAT = 1000
 ANY_AMOUNT = 2**63 - 1
 """Satoshi; stands where a depth rule has no bound."""
@@ -105,6 +107,7 @@ class ProviderService:
         version: str,
         hash_known: Callable[[bytes], Awaitable[bool]],
         hash_bound: Callable[[bytes], Awaitable[bool]],
+        hash_claimed: Callable[[bytes, int], Awaitable[bool]],
         random_id: Callable[[], str] = lambda: secrets.token_hex(16),
     ) -> None:
         self._engine = engine
@@ -122,6 +125,7 @@ class ProviderService:
         self.version = version
         self._hash_known = hash_known
         self._hash_bound = hash_bound
+        self._hash_claimed = hash_claimed
         self._random_id = random_id
         # Offers are checked against the inventory and stored one after the other: two at once could both take the last room.
         self._offering = asyncio.Lock()
@@ -185,7 +189,7 @@ class ProviderService:
             raise _refuse("invoice", f"the invoice is malformed: {error}") from error
         amount_sat = self._check_invoice(invoice, node, now)
         # A quote reserves no hash: else whoever sees an invoice could keep others from having it paid.
-        await self._check_hash(invoice.payment_hash, self._hash_bound)
+        await self._check_hash(invoice.payment_hash, self._hash_bound, made_at_s=invoice.timestamp)
         fee_sat = self._settings.fee(amount_sat)
         routing_msat = fee_sat * MSAT * self._settings.routing_fee_limit_percent // 100
         policy = self._depth_policy(amount_sat)
@@ -228,7 +232,7 @@ class ProviderService:
         payment_hash = request.preimage_hash
         if len(payment_hash) != 32:
             raise _refuse("hash", "a preimage hash has 32 bytes")
-        await self._check_hash(payment_hash, self._hash_known)
+        await self._check_hash(payment_hash, self._hash_known, made_at_s=0)
         amount_sat = self._to_sat(request.onchain_amount)
         self._check_limits(amount_sat)
         fee_sat = self._settings.fee(amount_sat)
@@ -328,7 +332,9 @@ class ProviderService:
         self._check_limits(amount_sat)
         return amount_sat
 
-    async def _check_hash(self, payment_hash: bytes, used: Callable[[bytes], Awaitable[bool]]) -> None:
+    async def _check_hash(
+        self, payment_hash: bytes, used: Callable[[bytes], Awaitable[bool]], *, made_at_s: int
+    ) -> None:
         if payment_hash in FORBIDDEN_HASHES:
             raise _refuse("hash", "the contract does not take the preimage of this hash")
         if await used(payment_hash):
@@ -338,8 +344,19 @@ class ProviderService:
         try:
             await self._node.lookup_invoice(payment_hash)
         except NotFound:
+            pass
+        else:
+            raise _refuse("hash", "the payment hash was used before")
+        try:
+            claimed = await self._hash_claimed(payment_hash, made_at_s - self._place.timing.evm_clock_skew_s)
+        except NodeError as error:
+            # A public preimage costs us nothing: what we pay or hold brings it in any case. So an endpoint that keeps no events
+            # does not stop the business, but whoever runs it should know.
+            text = f"it is not known whether a hash was claimed on the contract before: {error}"
+            logger.warning("provider: %s", text, extra={"event_code": "provider.claims_unknown"})
             return
-        raise _refuse("hash", "the payment hash was used before")
+        if claimed:
+            raise _refuse("hash", "the payment hash was claimed on the contract before")
 
     def _lock(self, payment_hash: bytes, sat: int, claimer: EvmAddress, refunder: EvmAddress, timelock: int) -> Lock:
         token = self._place.token.contract

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from layer2.swaps._checks import Expected, check_reverse_terms, check_submarine_terms
+    from layer2.swaps._claims import ClaimSearch
     from layer2.swaps._deadlines import (
         BOB_TIMING,
         DEVNET_TIMING,
@@ -111,6 +112,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "_checks": "Expected check_reverse_terms check_submarine_terms",
+    "_claims": "ClaimSearch",
     "_deadlines": (
         "BOB_TIMING DEVNET_TIMING check_timing claim_room_s depth_wait_s expected_s fast_s latest_claim_start may_claim "
         "may_lock_reverse may_pay "
@@ -155,6 +157,7 @@ __all__ = [
     "Cancelling",
     "ChainView",
     "Claim",
+    "ClaimSearch",
     "Claiming",
     "Closed",
     "Counterparty",

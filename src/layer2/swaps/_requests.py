@@ -14,7 +14,7 @@ from layer2._clock import Clock
 from layer2.addresses import EvmAddress
 from layer2.assets import AssetForm, convert_amount
 from layer2.errors import AmountError, FeeLimitExceeded, InsufficientFunds, InvoiceError, SwapRefused
-from layer2.lightning import Feature, Invoice, LightningNode, decode_invoice
+from layer2.lightning import Feature, Invoice, LightningNode, PaymentState, decode_invoice
 from layer2.swaps._checks import Expected, check_reverse_terms, check_submarine_terms
 from layer2.swaps._deadlines import (
     DEFAULT_FINAL_CLTV,
@@ -97,6 +97,7 @@ class SwapRequests:
         preimages: PreimageSource,
         next_preimage_time: Callable[[], Awaitable[int]],
         hash_known: Callable[[bytes], Awaitable[bool]],
+        hash_claimed: Callable[[bytes, int], Awaitable[bool]],
         depth_policy: Callable[[int], DepthPolicy],
         open_swaps: Callable[[], Sequence[StoredSwap]],
         max_unsafe: int,
@@ -111,6 +112,7 @@ class SwapRequests:
         self._preimages = preimages
         self._next_preimage_time = next_preimage_time
         self._hash_known = hash_known
+        self._hash_claimed = hash_claimed
         self._depth_policy = depth_policy
         self._open_swaps = open_swaps
         self._max_unsafe = max_unsafe
@@ -279,7 +281,7 @@ class SwapRequests:
         from layer2.swaps._wire import SubmarineRequest
 
         invoice = self.read_invoice(invoice_text, None)
-        await self._check_hash(invoice.payment_hash)
+        await self._check_hash(invoice.payment_hash, invoice.timestamp)
         needed = self._to_token(price.amount_sat + price.provider_fee_sat)
         held = await self._account.token_balance()
         if held < needed:
@@ -329,6 +331,8 @@ class SwapRequests:
         time_ms = await self._next_preimage_time()
         preimage = await self._preimages.preimage_for(self.place.chain_id, self.place.contract.raw, time_ms)
         payment_hash = self._preimages.hash_of(preimage)
+        # It was made before only if both the store and the clock went back; then it was claimed after this time.
+        await self._check_unclaimed(payment_hash, time_ms // 1000)
         token_amount = self._to_token(price.amount_sat)
         response = await self._provider.create_reverse(
             ReverseRequest(
@@ -374,12 +378,31 @@ class SwapRequests:
                 available=spendable // MSAT,
             )
 
-    async def _check_hash(self, payment_hash: bytes) -> None:
+    async def _check_hash(self, payment_hash: bytes, made_at_s: int) -> None:
         if await self._hash_known(payment_hash):
             raise SwapRefused(
                 "the payment hash of this invoice was used by an earlier transfer of this store",
                 rule="hash",
                 hint="ask the payee for a new invoice; to follow up the earlier transfer use its id or idempotency key",
+            )
+        if self._node is not None:
+            state = (await self._node.lookup_payment(payment_hash)).state
+            if state not in (PaymentState.NONE, PaymentState.FAILED):
+                raise SwapRefused(
+                    "our own node has paid this invoice, or is paying it",
+                    rule="hash",
+                    hint="ask the payee for a new invoice",
+                )
+        # A hash is made with its invoice, so it can have been claimed only since then.
+        await self._check_unclaimed(payment_hash, made_at_s)
+
+    async def _check_unclaimed(self, payment_hash: bytes, made_at_s: int) -> None:
+        """Anybody could claim a lock on a hash whose preimage the chain shows, with nothing paid for it."""
+        if await self._hash_claimed(payment_hash, made_at_s - self.place.timing.evm_clock_skew_s):
+            raise SwapRefused(
+                "the payment hash was claimed on the contract before, so its preimage is public",
+                rule="hash",
+                hint="ask for a new invoice; if this is a reverse transfer, check this machine's clock",
             )
 
     def _expected(

@@ -344,6 +344,7 @@ class Simulation:
             version="simulated",
             hash_known=nothing,
             hash_bound=nothing,
+            hash_claimed=nothing,
         )
 
     # -- weather -------------------------------------------------------------------------------------------------------
