@@ -138,6 +138,9 @@ class World:
         async def hash_bound(payment_hash):
             return await store.run(swaps.hash_owner, payment_hash) is not None
 
+        async def swaps_on(lock_id):
+            return await store.run(swaps.by_lock_id, lock_id)
+
         self.service = ProviderService(
             engine=self.engine,
             inventory=self.inventory,
@@ -153,6 +156,7 @@ class World:
             hash_known=self.journal.hash_known,
             hash_bound=hash_bound,
             hash_claimed=self.hash_claimed,
+            swaps_on=swaps_on,
         )
 
     async def hash_claimed(self, payment_hash, since_s):

@@ -91,6 +91,7 @@ class ProviderRuntime:
             hash_known=self.journal.hash_known,
             hash_bound=self._hash_bound,
             hash_claimed=_claims(client, place).claimed,
+            swaps_on=self._swaps_on,
         )
 
     def _changed(self, swap: StoredSwap) -> None:
@@ -99,6 +100,9 @@ class ProviderRuntime:
 
     async def _hash_bound(self, payment_hash: bytes) -> bool:
         return await self._store.run(swaps.hash_owner, payment_hash) is not None
+
+    async def _swaps_on(self, lock_id: bytes) -> list[StoredSwap]:
+        return list(await self._store.run(swaps.by_lock_id, lock_id))
 
     async def start(self) -> int:
         """Count what is open, then drive it. Returns how many swaps that is."""

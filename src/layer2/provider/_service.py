@@ -10,9 +10,9 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from layer2 import Clock
@@ -54,6 +54,8 @@ __all__ = ["ProviderChain", "ProviderPlace", "ProviderService"]
 
 logger: Final = logging.getLogger("layer2.provider")
 MSAT = 1000
+_TRIES: Final = 12
+"""To find a timelock that no other offer for the same invoice and account has."""
 ANY_AMOUNT = 2**63 - 1
 """Satoshi; stands where a depth rule has no bound."""
 
@@ -108,6 +110,7 @@ class ProviderService:
         hash_known: Callable[[bytes], Awaitable[bool]],
         hash_bound: Callable[[bytes], Awaitable[bool]],
         hash_claimed: Callable[[bytes, int], Awaitable[bool]],
+        swaps_on: Callable[[bytes], Awaitable[Sequence[StoredSwap]]],
         random_id: Callable[[], str] = lambda: secrets.token_hex(16),
     ) -> None:
         self._engine = engine
@@ -126,6 +129,7 @@ class ProviderService:
         self._hash_known = hash_known
         self._hash_bound = hash_bound
         self._hash_claimed = hash_claimed
+        self._swaps_on = swaps_on
         self._random_id = random_id
         # Offers are checked against the inventory and stored one after the other: two at once could both take the last room.
         self._offering = asyncio.Lock()
@@ -198,7 +202,8 @@ class ProviderService:
         if invoice.expires_at < lock_by + min_invoice_life_s(timing, policy):
             raise _refuse("expiry", "the invoice expires before it could be paid")
         timelock = submarine_timelock(timing, invoice.expires_at, invoice.min_final_cltv_delta)
-        if timelock - now > timing.max_timelock_s:
+        longest = now + timing.max_timelock_s
+        if timelock > longest:
             raise _refuse("timelock", "the invoice lives or is held for so long that the lock would be too long")
         async with self._offering:
             await self._check_room(SwapDirection.SUBMARINE, amount_sat + fee_sat, policy)
@@ -209,6 +214,7 @@ class ProviderService:
             lock = self._lock(
                 invoice.payment_hash, amount_sat + fee_sat, self._signer.address, request.refund_address, timelock
             )
+            lock = await self._fresh(lock, longest)
             signed = await self._sign(
                 SwapDirection.SUBMARINE,
                 lock,
@@ -286,8 +292,11 @@ class ProviderService:
         swap = await self._engine.load(swap_id)
         if swap.deal.direction is not SwapDirection.SUBMARINE:
             raise NotFound("no submarine swap has this id")
-        # Failed is stored before this line can be reached and nothing leads out of it, so nothing is paid after the signature.
-        if not isinstance(swap.state, Failed):
+        # Failed is stored before this line can be reached and nothing leads out of it, so nothing is paid after the signature. It
+        # is good for the lock, whichever swap it was asked for: so every swap on this lock must be dead, and no other follows.
+        if not all(
+            isinstance(other.state, Failed) for other in (swap, *await self._swaps_on(swap.deal.terms.lock.lock_id))
+        ):
             raise _refuse("not_failed", "the payment is not dead for certain")
         from layer2.evm import cooperative_refund_digest
 
@@ -371,6 +380,17 @@ class ProviderService:
             refunder=refunder,
             timelock=timelock,
         )
+
+    async def _fresh(self, lock: Lock, longest: int) -> Lock:
+        """The lock, a little longer where another offer has the same one: consent to its early refund would be consent for both.
+
+        The more offers there are for one invoice and one account, the wider the choice, so that few look-ups find a free one.
+        """
+        for width in range(_TRIES):
+            tried = replace(lock, timelock=lock.timelock + secrets.randbelow(2**width))
+            if tried.timelock <= longest and not await self._swaps_on(tried.lock_id):
+                return tried
+        raise _refuse("offers", "too many offers were made for this invoice")
 
     async def _sign(
         self,

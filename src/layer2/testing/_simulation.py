@@ -84,6 +84,10 @@ class _FromTheStore:
     async def load(self, swap_id: str) -> StoredSwap:
         return await self._process.journal.load(swap_id)
 
+    async def swaps_on(self, lock_id: bytes) -> tuple[StoredSwap, ...]:  # noqa: ARG002 (the interface's)
+        """None besides the one that is asked for: no two deals of a run have the same lock."""
+        return ()
+
 
 class Simulation:
     """One run. Make it, ``run`` it, once."""
@@ -345,6 +349,7 @@ class Simulation:
             hash_known=nothing,
             hash_bound=nothing,
             hash_claimed=nothing,
+            swaps_on=reader.swaps_on,
         )
 
     # -- weather -------------------------------------------------------------------------------------------------------

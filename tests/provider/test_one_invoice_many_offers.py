@@ -1,0 +1,67 @@
+"""Several offers for one invoice: consent to the refund of one must never be consent to the refund of another's lock.
+
+Whoever asks twice and locks once would otherwise have its lock back early while its invoice is paid.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from layer2.errors import SwapRefused
+from layer2.evm import verify_cooperative_refund
+from layer2.swaps import DEVNET_TIMING, Failed, LockStatus, Paying
+
+
+def lock_of(response):
+    return response.signed_terms.terms.lock
+
+
+async def test_consent_for_a_dead_offer_is_no_consent_for_the_lock_that_is_paid_for(world):
+    """The theft: two offers, one lock, a held payment; the second offer is dead because the first has the hash."""
+    text = await world.invoice()
+    first, second = await world.submarine(invoice=text), await world.submarine(invoice=text)
+    world.lightning.set_hanging(world.merchant.node_id, hanging=True)
+    world.set_lock(first, LockStatus.LOCKED)
+    await world.reach(first.id, Paying)
+    world.set_lock(second, LockStatus.LOCKED)
+    await world.reach(second.id, Failed)
+    signature = await world.service.sign_refund(second.id)
+    assert verify_cooperative_refund(lock_of(second), signature)
+    assert not verify_cooperative_refund(lock_of(first), signature)
+
+
+async def test_an_offer_after_a_dead_one_has_another_lock(world):
+    """Consent that was given before must not be good for what is promised later."""
+    text = await world.invoice(expiry_s=4_000)
+    first = await world.submarine(invoice=text)
+    await world.clock.advance(DEVNET_TIMING.lock_window_s + 200)
+    world.engine.wake(first.id)
+    await world.reach(first.id, Failed)
+    signature = await world.service.sign_refund(first.id)
+    second = await world.submarine(invoice=text)
+    assert lock_of(second).lock_id != lock_of(first).lock_id
+    assert not verify_cooperative_refund(lock_of(second), signature)
+
+
+async def test_every_offer_for_an_invoice_has_a_lock_of_its_own(world):
+    text = await world.invoice()
+    responses = [await world.submarine(invoice=text) for _ in range(40)]
+    assert len({lock_of(response).lock_id for response in responses}) == 40
+    shortest = min(lock_of(response).timelock for response in responses)
+    assert lock_of(responses[0]).timelock == shortest
+
+
+async def test_no_consent_while_another_swap_on_the_same_lock_lives(world):
+    """Also where a store has two of them, from before no two were made."""
+    response = await world.submarine()
+    deal = (await world.engine.load(response.id)).deal
+    terms = replace(deal.terms, swap_id="ab" * 16)
+    await world.engine.begin(replace(deal, id="ab" * 16, signed=replace(deal.signed, terms=terms)), bind_hash=False)
+    world.lightning.set_hanging(world.merchant.node_id, hanging=True)
+    world.set_lock(response, LockStatus.LOCKED)
+    world.engine.wake("ab" * 16)
+    ends = [await world.reach(swap_id, Paying, Failed) for swap_id in (response.id, "ab" * 16)]
+    (dead,) = [swap for swap in ends if isinstance(swap.state, Failed)]
+    with pytest.raises(SwapRefused) as caught:
+        await world.service.sign_refund(dead.deal.id)
+    assert caught.value.rule == "not_failed"
