@@ -172,7 +172,10 @@ def test_a_named_settings_file_is_used(run, environment):
 
 def test_versions(run):
     assert set(run("version", "--json").json) == {"layer2", "python"}
-    assert "Python" in run("version").out
+    shown = run("version").out
+    assert "Python" in shown
+    option = run("--version")
+    assert (option.code, option.out) == (0, shown)
 
 
 def test_completion_is_offered(program, monkeypatch):
