@@ -96,7 +96,7 @@ def _requests(
         depth_policy=factory.config.depth_policy,
         open_swaps=open_swaps,
         max_unsafe=_NO_BOUND if local else factory.config.swap.max_unsafe_total,
-        safe_lag_s=chain.safe_lag_s,
+        safe_lag_s=chain.offers.safe_lag_s,
         max_safe_lag_s=factory.config.swap.max_safe_lag_s,
         clock=factory.clock,
     )

@@ -381,3 +381,27 @@ def test_settings_that_cannot_be_right_are_named(options):
         LndNode.connect(**{"url": "https://127.0.0.1:8080", "macaroon": None} | options)
     assert caught.value.key.startswith("lightning.")
     assert "secret" not in str(caught.value)
+
+
+async def test_a_settlement_does_not_wait_for_look_ups_that_hang(fake):
+    """Look-ups come with every offer that strangers ask for; a payment that is not settled in time goes back."""
+    hanging = asyncio.Event()
+    asked = asyncio.Event()
+
+    async def hang(_request):
+        asked.set()
+        await hanging.wait()
+        return web.json_response({})
+
+    fake.routes = {"/v1/invoice/": hang, "/v2/invoices/settle": says({}), "/v2/invoices/cancel": says({})}
+    node = LndNode.connect(fake.url, macaroon=MACAROON, max_connections=2)
+    look_ups = [asyncio.create_task(node.lookup_invoice(HASH)) for _ in range(5)]
+    await asked.wait()
+    async with asyncio.timeout(20):
+        await node.settle_invoice(PREIMAGE)
+        await node.cancel_invoice(HASH)
+    for look_up in look_ups:
+        look_up.cancel()
+    await asyncio.gather(*look_ups, return_exceptions=True)
+    hanging.set()
+    await node.close()

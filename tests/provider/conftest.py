@@ -10,8 +10,8 @@ from layer2 import BTC, EvmAddress
 from layer2.assets import AssetForm
 from layer2.config import DepthRule, ProviderConfig
 from layer2.errors import InsufficientFunds
-from layer2.lightning import ChannelPolicy, MemoryLightning
-from layer2.provider import HttpServer, Inventory, ProviderMetrics, ProviderPlace, ProviderService, create_app
+from layer2.lightning import ChannelPolicy, InvoiceState, MemoryLightning
+from layer2.provider import HttpServer, Inventory, ProviderMetrics, ProviderPlace, ProviderService, Room, create_app
 from layer2.signers import LocalSigner
 from layer2.storage import Store, SwapJournal, swaps
 from layer2.swaps import (
@@ -33,8 +33,21 @@ TOKEN = EvmAddress(raw=b"\x11" * 20)
 CONTRACT = EvmAddress(raw=b"\x22" * 20)
 CLIENT = EvmAddress(raw=b"\x33" * 20)
 BALANCE = 10**9
+IDLE_S = 15
 SWAP_GAS_WEI = 10**12
 ANY_DEPTH = (DepthRule(depth="included"),)
+
+
+class Offers:
+    """The way on which offers are looked at."""
+
+    def __init__(self, chain):
+        self._chain = chain
+        self.looked_at = set()
+
+    async def view(self, lock, policy, *, lock_key):
+        self.looked_at.add(lock.lock_id)
+        return await self._chain.view(lock, policy, lock_key=lock_key)
 
 
 class ScriptedChain:
@@ -43,17 +56,23 @@ class ScriptedChain:
     def __init__(self, clock):
         self._clock = clock
         self.locks = {}
+        self.looked_at = set()
+        self.offers = Offers(self)
+        self.shallow = set()
+        """Locks that are in the newest block only."""
         self.head_offset_s = 0
         self.sent = []
 
     async def view(self, lock, policy, *, lock_key):
+        self.looked_at.add(lock.lock_id)
         status, preimage = self.locks.get(lock.lock_id, (LockStatus.NEVER, None))
         reading = LockReading(status=status, preimage=preimage)
+        deep = LockReading(status=LockStatus.NEVER) if lock.lock_id in self.shallow else reading
         now = self._clock.now_ms() // 1000
         return ChainView(
             latest=reading,
-            at_depth=reading,
-            finalized=reading,
+            at_depth=deep,
+            finalized=deep,
             head_timestamp=now + self.head_offset_s,
             finalized_timestamp=now + self.head_offset_s,
             now_s=now,
@@ -81,6 +100,7 @@ class ScriptedAccount:
     def __init__(self):
         self.balance = BALANCE
         self.gas_short = False
+        self.gas_for = 10**6
         self.lag_s = 0
         self.error = None
 
@@ -90,7 +110,7 @@ class ScriptedAccount:
     async def check_gas(self, swaps):
         if self.error is not None:
             raise self.error
-        if self.gas_short:
+        if self.gas_short or swaps > self.gas_for:
             raise InsufficientFunds("the account holds 1234567 wei", coin="ETH", needed=10**15, available=1234567)
         return SWAP_GAS_WEI
 
@@ -118,6 +138,8 @@ class World:
         self.chain = ScriptedChain(clock)
         self.claimed_at = {}
         self.claims_error = None
+        self.idle_s = IDLE_S
+        self.payments = []
         self.account = ScriptedAccount()
         self.metrics = ProviderMetrics()
         token = AssetForm(asset=BTC, chain_id=60808, contract=TOKEN, decimals=8)
@@ -144,13 +166,20 @@ class World:
         self.service = ProviderService(
             engine=self.engine,
             inventory=self.inventory,
-            chain=self.account,
+            room=Room(
+                engine=self.engine,
+                inventory=self.inventory,
+                chain=self.account,
+                settings=settings,
+                max_safe_lag_s=7_200,
+                clock=clock,
+                idle_s=IDLE_S,
+            ),
             node=self.node,
             signer=self.signer,
             place=self.place,
             settings=settings,
             depth=depth,
-            max_safe_lag_s=7_200,
             clock=clock,
             version="1.2.3",
             hash_known=self.journal.hash_known,
@@ -186,11 +215,27 @@ class World:
         }
         return ReverseRequest(**fields | changes)
 
-    async def submarine(self, **changes):
-        return await self.service.create_submarine(await self.submarine_request(**changes))
+    async def submarine(self, origin=None, **changes):
+        return await self.service.create_submarine(await self.submarine_request(**changes), origin=origin)
 
-    async def reverse(self, **changes):
-        return await self.service.create_reverse(await self.reverse_request(**changes))
+    async def reverse(self, origin=None, **changes):
+        return await self.service.create_reverse(await self.reverse_request(**changes), origin=origin)
+
+    async def merchant_pays(self, response):
+        """Pay a hold invoice of the provider's; returns once the payment is held."""
+        text = response.signed_terms.terms.invoice
+        paying = self.merchant.pay(text, fee_limit_msat=10**6, cltv_limit=2_000, time_limit_s=60)
+        self.payments.append(asyncio.create_task(paying))
+        payment_hash = response.signed_terms.terms.lock.preimage_hash
+        while (await self.node.lookup_invoice(payment_hash)).state is InvoiceState.OPEN:
+            await asyncio.sleep(0)
+        self.engine.wake(response.id)
+
+    async def close(self):
+        await self.engine.close()
+        for payment in self.payments:
+            payment.cancel()
+        await asyncio.gather(*self.payments, return_exceptions=True)
 
     async def reach(self, swap_id, *kinds):
         """Look again and again until the swap is in one of these states."""
@@ -225,7 +270,7 @@ async def make_world(clock):
             defaults = {"min_amount": 1_000, "max_amount": 1_000_000, "listen_port": 0, "requests_per_minute": 10_000}
             world = World(store, clock, ProviderConfig(**defaults | settings), depth)
             await world.engine.start()
-            stack.push_async_callback(world.engine.close)
+            stack.push_async_callback(world.close)
             return world
 
         yield make

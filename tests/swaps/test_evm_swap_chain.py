@@ -327,3 +327,33 @@ async def test_a_write_whose_answer_was_lost_blocks_no_exit(world):
     await world.finalize()
     assert (await world.journal.get("claim")).state is TxState.FINAL
     assert world.journal.lost >= 4
+
+
+async def test_offers_are_looked_at_over_the_lane_of_user_traffic(world):
+    """However many offers strangers ask for, the connections of claims and refunds stay free."""
+    asked = {"user": 0, "exits": 0}
+
+    class Lane:
+        def __init__(self, name):
+            self.name = name
+
+        async def call(self, method, params):
+            asked[self.name] += 1
+            return await world.endpoint.call(method, params)
+
+        async def close(self):
+            pass
+
+    transport = Lane("user")
+    transport.exits = Lane("exits")
+    chain = EvmSwapChain(
+        client=EvmClient(transport), sender=world.sender, journal=world.journal, clock=world.clock, block_time_s=1.0
+    )
+    lock = world.lock()
+    assert (await chain.offers.view(lock, POLICY, lock_key=None)).latest.status is LockStatus.NEVER
+    assert asked["exits"] == 0
+    used = asked["user"]
+    assert used > 0
+    assert (await chain.view(lock, POLICY, lock_key=None)).latest.status is LockStatus.NEVER
+    assert asked["user"] == used
+    assert asked["exits"] > 0

@@ -315,11 +315,12 @@ class LndNode:
     async def settle_invoice(self, preimage: bytes) -> None:
         """Take a held payment. Raises ``NotFound``, and ``Expired`` if it was cancelled or nothing is held yet."""
         hash_of(preimage)
-        await self._rest.call("POST", "/v2/invoices/settle", {"preimage": _b64(preimage)})
+        await self._rest.call("POST", "/v2/invoices/settle", {"preimage": _b64(preimage)}, urgent=True)
 
     async def cancel_invoice(self, payment_hash: bytes) -> None:
         """Give a held payment back, or close an open invoice. Raises ``NotFound``, and ``Expired`` if it was settled."""
-        await self._rest.call("POST", "/v2/invoices/cancel", {"payment_hash": _b64(check_hash(payment_hash))})
+        body = {"payment_hash": _b64(check_hash(payment_hash))}
+        await self._rest.call("POST", "/v2/invoices/cancel", body, urgent=True)
 
     async def watch_invoice(self, payment_hash: bytes) -> AsyncGenerator[InvoiceRecord, None]:
         """The record now and after each change. An invoice that does not exist yet is waited for.

@@ -1,4 +1,4 @@
-"""HTTP to an lnd: one pool for calls that are answered at once, another for streams that may be silent for hours."""
+"""HTTP to an lnd: a pool for calls that are answered at once, one for urgent ones, one for streams that may be silent for hours."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ __all__ = ["LndRest"]
 MAX_REPLY_BYTES = 32 * 1024 * 1024
 KEEPALIVE_IDLE_S = 30
 KEEPALIVE_PROBES = 3
+URGENT_CONNECTIONS = 8
 GOODBYE_TURNS = 50
 GOODBYE_TURN_S = 0.01
 
@@ -63,6 +64,7 @@ class LndRest:
         self._call_timeout_s = call_timeout_s
         self._max_connections = max_connections
         self._calls: aiohttp.ClientSession | None = None
+        self._urgent: aiohttp.ClientSession | None = None
         self._streams: aiohttp.ClientSession | None = None
         self._closed = False
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
@@ -75,8 +77,10 @@ class LndRest:
         """Where it is, without credentials."""
         return self._base
 
-    async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """One request with one answer.
+    async def call(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, urgent: bool = False
+    ) -> dict[str, Any]:
+        """One request with one answer; ``urgent``: over connections that no other call can occupy.
 
         Raises:
             NodeConnectionError: no connection, or it broke, or no answer in time; ``request_sent`` is False if nothing was sent.
@@ -84,9 +88,12 @@ class LndRest:
             Layer2Error: lnd's refusal, translated.
         """
         self._require_open()
-        self._calls = self._calls or self._session(limit=self._max_connections)
+        if urgent:
+            session = self._urgent = self._urgent or self._session(limit=URGENT_CONNECTIONS)
+        else:
+            session = self._calls = self._calls or self._session(limit=self._max_connections)
         timeout = aiohttp.ClientTimeout(total=self._call_timeout_s, sock_connect=self._connect_timeout_s)
-        async with self._request(self._calls, method, path, body, timeout) as response:
+        async with self._request(session, method, path, body, timeout) as response:
             data = bytearray()
             async for chunk in response.content.iter_any():
                 data += chunk
@@ -130,8 +137,8 @@ class LndRest:
     async def close(self) -> None:
         """Close all connections. Idempotent."""
         self._closed = True
-        sessions = [session for session in (self._calls, self._streams) if session is not None]
-        self._calls = self._streams = None
+        sessions = [session for session in (self._calls, self._urgent, self._streams) if session is not None]
+        self._calls = self._urgent = self._streams = None
         await asyncio.gather(*(session.close() for session in sessions))
         # A TLS connection that was left in the middle of a stream says goodbye in the background: let it, before the loop may end.
         for _ in range(GOODBYE_TURNS):

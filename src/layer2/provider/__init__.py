@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from layer2.provider._local import LocalProvider
     from layer2.provider._metrics import ProviderMetrics
     from layer2.provider._rate import RateLimiter
+    from layer2.provider._room import ProviderChain, Room
     from layer2.provider._runtime import ProviderRuntime
     from layer2.provider._server import HttpServer
-    from layer2.provider._service import ProviderChain, ProviderPlace, ProviderService
+    from layer2.provider._service import ProviderPlace, ProviderService
 
 __all__ = [
     "EventStreams",
@@ -33,6 +34,7 @@ __all__ = [
     "ProviderRuntime",
     "ProviderService",
     "RateLimiter",
+    "Room",
     "SwapService",
     "create_app",
 ]
@@ -42,12 +44,13 @@ _HOME = {
     "HttpServer": "_server",
     "Inventory": "_inventory",
     "LocalProvider": "_local",
-    "ProviderChain": "_service",
+    "ProviderChain": "_room",
     "ProviderDaemon": "_daemon",
     "ProviderMetrics": "_metrics",
     "ProviderPlace": "_service",
     "ProviderRuntime": "_runtime",
     "ProviderService": "_service",
+    "Room": "_room",
     "RateLimiter": "_rate",
     "SwapService": "_http",
     "create_app": "_http",

@@ -23,6 +23,7 @@ from layer2.provider._events import EventStreams
 from layer2.provider._gate import Gate
 from layer2.provider._metrics import ProviderMetrics
 from layer2.provider._problems import ProblemResponse, invalid, problem_of
+from layer2.provider._rate import network_of
 from layer2.swaps import (
     Info,
     Pair,
@@ -67,11 +68,11 @@ class SwapService(Protocol):
         """Who it is and what it offers."""
         ...
 
-    async def create_submarine(self, request: SubmarineRequest) -> SwapResponse:
+    async def create_submarine(self, request: SubmarineRequest, *, origin: str | None = None) -> SwapResponse:
         """Offer to pay an invoice."""
         ...
 
-    async def create_reverse(self, request: ReverseRequest) -> SwapResponse:
+    async def create_reverse(self, request: ReverseRequest, *, origin: str | None = None) -> SwapResponse:
         """Offer a lock."""
         ...
 
@@ -157,6 +158,10 @@ async def _body(request: Request, model: type[_M]) -> _M:
         ) from error
 
 
+def _origin(request: Request) -> str:
+    return network_of(None if request.client is None else request.client.host)
+
+
 def _takes(model: type[BaseModel]) -> dict[str, Any]:
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
@@ -200,7 +205,7 @@ def _swaps(service: SwapService, streams: EventStreams) -> APIRouter:
     )
     async def create_submarine(request: Request) -> Response:
         """Signed terms. Check all of them before you lock; they bind nobody until the lock is seen, and hold until `lockBy`."""
-        return _json(await service.create_submarine(await _body(request, SubmarineRequest)))
+        return _json(await service.create_submarine(await _body(request, SubmarineRequest), origin=_origin(request)))
 
     @router.post(
         "/reverse",
@@ -211,7 +216,7 @@ def _swaps(service: SwapService, streams: EventStreams) -> APIRouter:
     )
     async def create_reverse(request: Request) -> Response:
         """Signed terms with a hold invoice. Check all of them before you pay; `onchainAmount` is what is to arrive."""
-        return _json(await service.create_reverse(await _body(request, ReverseRequest)))
+        return _json(await service.create_reverse(await _body(request, ReverseRequest), origin=_origin(request)))
 
     @router.get(
         "/submarine/{swap_id}/refund",

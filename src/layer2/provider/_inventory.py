@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from layer2 import Clock
@@ -48,6 +50,7 @@ class Inventory:
         self._token = token
         self._clock = clock
         self._open: dict[str, StoredSwap] = {}
+        self._origins: dict[str, str | None] = {}
         self._spending: set[str] = set()
         self._spent_at: deque[float] = deque()
 
@@ -56,6 +59,7 @@ class Inventory:
         swap_id = swap.deal.id
         if swap.state.final:
             self._open.pop(swap_id, None)
+            self._origins.pop(swap_id, None)
             self._spending.discard(swap_id)
             return
         self._open[swap_id] = swap
@@ -68,39 +72,67 @@ class Inventory:
         """Number of open swaps."""
         return len(self._open)
 
-    def token_bound(self) -> int:
-        """Token base units that promised locks will still take out of the account. What is locked already has left it."""
-        return self._sum(SwapDirection.REVERSE, (Invoiced, Locking))
+    def offered(self, swap_id: str, origin: str | None) -> None:
+        """Remember who asked for an offer that was just stored. Forgotten with the process: then nobody in particular did."""
+        if swap_id in self._open:
+            self._origins[swap_id] = origin
 
-    def lightning_bound_msat(self) -> int:
+    def soft(self, origin: str | None, before_ms: int) -> tuple[str, ...]:
+        """Offers that may give way to one for ``origin``, in that order.
+
+        Only those made before ``before_ms``, and only of whoever has more offers open than ``origin`` has, the most first, the
+        oldest first: who asks for little cannot be driven out by who asks for much.
+        """
+        mine = 0
+        groups: dict[str | None, list[StoredSwap]] = {}
+        for swap_id, swap in self._open.items():
+            if isinstance(swap.state, Offered | Invoiced):
+                owner = self._origins.get(swap_id)
+                groups.setdefault(owner, []).append(swap)
+                mine += owner == origin
+        for group in groups.values():
+            group.sort(key=lambda swap: swap.created_at_ms)
+        chosen: list[str] = []
+        while groups:
+            owner = max(groups, key=lambda each: (len(groups[each]), each == origin, -groups[each][0].created_at_ms))
+            group = groups[owner]
+            if owner != origin and len(group) <= mine:
+                break
+            oldest = group.pop(0)
+            if oldest.created_at_ms < before_ms:
+                chosen.append(oldest.deal.id)
+            else:
+                group.clear()
+            if not group:
+                del groups[owner]
+        return tuple(chosen)
+
+    def token_bound(self, without: AbstractSet[str] = frozenset()) -> int:
+        """Token base units that promised locks will still take out of the account. What is locked already has left it."""
+        return self._sum(SwapDirection.REVERSE, (Invoiced, Locking), without)
+
+    def lightning_bound_msat(self, without: AbstractSet[str] = frozenset()) -> int:
         """Millisatoshi that promised payments may still take out of the channels, routing included."""
         return sum(
             swap.deal.terms.invoice_amount_msat + swap.deal.terms.routing_fee_limit_msat
-            for swap in self._open.values()
-            if swap.deal.direction is SwapDirection.SUBMARINE and isinstance(swap.state, Offered | Paying)
+            for swap in self._of(SwapDirection.SUBMARINE, (Offered, Paying), without)
         )
 
-    def unsafe_token(self) -> int:
+    def unsafe_token(self, without: AbstractSet[str] = frozenset()) -> int:
         """Token base units of locks that we pay for before they are safe: a stalled batcher undoes them together.
 
         Reverse swaps do not count: we act on the preimage, which no reorganisation takes back.
         """
-        deciding = Offered | Paying | Claiming | Settled
         return sum(
             swap.deal.terms.lock.amount
-            for swap in self._open.values()
-            if swap.deal.direction is SwapDirection.SUBMARINE
-            and swap.deal.terms.depth_policy.depth is Depth.INCLUDED
-            and isinstance(swap.state, deciding)
+            for swap in self._of(SwapDirection.SUBMARINE, (Offered, Paying, Claiming, Settled), without)
+            if swap.deal.terms.depth_policy.depth is Depth.INCLUDED
         )
 
-    def open_reverse(self) -> int:
+    def open_reverse(self, without: AbstractSet[str] = frozenset()) -> int:
         """Reverse swaps whose payment may come or is held."""
-        held = Invoiced | Locking | Locked | Refunding
-        return sum(
-            swap.deal.direction is SwapDirection.REVERSE and isinstance(swap.state, held)
-            for swap in self._open.values()
-        )
+        held = (Invoiced, Locking, Locked, Refunding)
+        return sum(1 for _ in self._of(SwapDirection.REVERSE, held, without))
 
     def spending_swaps(self) -> int:
         """Swaps that began to cost gas within the last hour."""
@@ -117,6 +149,7 @@ class Inventory:
         policy: DepthPolicy,
         *,
         token_balance: int,
+        without: AbstractSet[str] = frozenset(),
     ) -> None:
         """Refuse what is above the provider's caps.
 
@@ -126,21 +159,22 @@ class Inventory:
             amount_sat: what it would lock.
             policy: depth at which the waiting party would act.
             token_balance: what the account holds, in the token's base unit.
+            without: ids of open swaps that are not counted.
 
         Raises:
             SwapRefused: ``rule`` names the cap.
         """
-        _require(self.active < MAX_ACTIVE, "max_active", "too many swaps are open")
+        _require(self.active - len(without) < MAX_ACTIVE, "max_active", "too many swaps are open")
         if direction is SwapDirection.SUBMARINE:
             if policy.depth is Depth.INCLUDED:
-                unsafe = self._to_sat(self.unsafe_token()) + amount_sat
+                unsafe = self._to_sat(self.unsafe_token(without)) + amount_sat
                 _require(unsafe <= caps.max_unsafe_total, "max_unsafe", "too much value waits for the chain to be safe")
             return
-        _require(self.open_reverse() < caps.max_held_per_channel, "max_held", "too many payments are held or may come")
-        locks = self._to_sat(self._sum(SwapDirection.REVERSE, (Invoiced, Locking, Locked, Refunding))) + amount_sat
-        _require(locks <= caps.max_locked_total, "max_locked", "too much value is locked")
-        unpaid = self._sum(SwapDirection.REVERSE, (Invoiced,))
-        soft = self._to_sat(unpaid) + amount_sat
+        held = self.open_reverse(without)
+        _require(held < caps.max_held_per_channel, "max_held", "too many payments are held or may come")
+        locked = self._sum(SwapDirection.REVERSE, (Invoiced, Locking, Locked, Refunding), without)
+        _require(self._to_sat(locked) + amount_sat <= caps.max_locked_total, "max_locked", "too much value is locked")
+        soft = self._to_sat(self._sum(SwapDirection.REVERSE, (Invoiced,), without)) + amount_sat
         share = self._to_sat(token_balance) * caps.max_soft_hold_percent // 100
         _require(soft <= share, "max_soft_hold", "too much is kept for invoices that nobody has paid yet")
 
@@ -153,12 +187,15 @@ class Inventory:
         cost = (self.spending_swaps() + 1) * one_swap_wei
         _require(cost <= caps.max_gas_per_hour_wei, "max_gas_per_hour", "the gas for this hour is spent")
 
-    def _sum(self, direction: SwapDirection, states: tuple[type[State], ...]) -> int:
-        return sum(
-            swap.deal.terms.lock.amount
-            for swap in self._open.values()
-            if swap.deal.direction is direction and isinstance(swap.state, states)
-        )
+    def _of(
+        self, direction: SwapDirection, states: tuple[type[State], ...], without: AbstractSet[str]
+    ) -> Iterator[StoredSwap]:
+        for swap_id, swap in self._open.items():
+            if swap.deal.direction is direction and isinstance(swap.state, states) and swap_id not in without:
+                yield swap
+
+    def _sum(self, direction: SwapDirection, states: tuple[type[State], ...], without: AbstractSet[str]) -> int:
+        return sum(swap.deal.terms.lock.amount for swap in self._of(direction, states, without))
 
     def _to_sat(self, token_amount: int) -> int:
         return convert_amount(token_amount, self._token.decimals, self._token.asset.decimals)

@@ -10,6 +10,7 @@ from layer2.config import DepthRule, ProviderConfig
 from layer2.lightning import LightningNode
 from layer2.protocol import Signer
 from layer2.provider._inventory import Inventory
+from layer2.provider._room import Room
 from layer2.provider._service import ProviderPlace, ProviderService
 from layer2.storage import Store, SwapJournal, swaps
 from layer2.swaps import ClaimSearch, EvmAccount, EvmSwapChain, NoCounterparty, Role, StoredSwap, SwapEngine
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from layer2.swaps import Deal
 
 __all__ = ["ProviderRuntime"]
+
+_PEACE: Final = 4
+"""An offer is left in peace for this part of the time that there is to lock."""
 
 _CLAIM_REQUESTS: Final = 4
 """Ranges of blocks that one offer may ask for, to see that a hash was not claimed before: strangers choose how many offers."""
@@ -79,19 +83,29 @@ class ProviderRuntime:
         self.service = ProviderService(
             engine=self.engine,
             inventory=self.inventory,
-            chain=self.account,
+            room=self._room(settings, place, max_safe_lag_s, clock),
             node=node,
             signer=signer,
             place=place,
             settings=settings,
             depth=depth,
-            max_safe_lag_s=max_safe_lag_s,
             clock=clock,
             version=version,
             hash_known=self.journal.hash_known,
             hash_bound=self._hash_bound,
             hash_claimed=_claims(client, place).claimed,
             swaps_on=self._swaps_on,
+        )
+
+    def _room(self, settings: ProviderConfig, place: ProviderPlace, max_safe_lag_s: int, clock: Clock) -> Room:
+        return Room(
+            engine=self.engine,
+            inventory=self.inventory,
+            chain=self.account,
+            settings=settings,
+            max_safe_lag_s=max_safe_lag_s,
+            clock=clock,
+            idle_s=place.timing.lock_window_s // _PEACE,
         )
 
     def _changed(self, swap: StoredSwap) -> None:

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 
 from layer2 import Clock
 from layer2.addresses import EvmAddress
@@ -23,6 +23,7 @@ from layer2.errors import InvoiceError, NodeError, NotFound, SwapRefused
 from layer2.lightning import Feature, Invoice, LightningNode, NodeInfo, PaymentState, decode_invoice
 from layer2.protocol import Signer
 from layer2.provider._inventory import Inventory
+from layer2.provider._room import Room, Wanted
 from layer2.provider._status import status_of
 from layer2.swaps import (
     FORBIDDEN_HASHES,
@@ -48,9 +49,8 @@ from layer2.swaps import (
     submarine_timelock,
 )
 from layer2.terms import ChainTiming, DepthPolicy, Lock, SignedTerms, SwapDirection, SwapTerms
-from layer2.transactions import Depth
 
-__all__ = ["ProviderChain", "ProviderPlace", "ProviderService"]
+__all__ = ["ProviderPlace", "ProviderService"]
 
 logger: Final = logging.getLogger("layer2.provider")
 MSAT = 1000
@@ -58,22 +58,6 @@ _TRIES: Final = 12
 """To find a timelock that no other offer for the same invoice and account has."""
 ANY_AMOUNT = 2**63 - 1
 """Satoshi; stands where a depth rule has no bound."""
-
-
-class ProviderChain(Protocol):
-    """What the service asks of the EVM side, beyond what the engine does."""
-
-    async def token_balance(self) -> int:
-        """What the provider's account holds, in the token's base unit."""
-        ...
-
-    async def check_gas(self, swaps: int) -> int:
-        """What the gas of one swap may cost; raises ``InsufficientFunds`` unless the account can pay that for ``swaps``."""
-        ...
-
-    async def safe_lag_s(self, now_s: int) -> int | None:
-        """How old the safe head is; None if the chain has none."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +82,12 @@ class ProviderService:
         *,
         engine: SwapEngine,
         inventory: Inventory,
-        chain: ProviderChain,
+        room: Room,
         node: LightningNode,
         signer: Signer,
         place: ProviderPlace,
         settings: ProviderConfig,
         depth: tuple[DepthRule, ...],
-        max_safe_lag_s: int,
         clock: Clock,
         version: str,
         hash_known: Callable[[bytes], Awaitable[bool]],
@@ -115,7 +98,6 @@ class ProviderService:
     ) -> None:
         self._engine = engine
         self._inventory = inventory
-        self._chain = chain
         self._node = node
         self._signer = signer
         self._place = place
@@ -123,7 +105,6 @@ class ProviderService:
         self.accepting = settings.accept_new
         """The switch that stops new swaps and nothing else."""
         self._depth = depth
-        self._max_safe_lag_s = max_safe_lag_s
         self._clock = clock
         self.version = version
         self._hash_known = hash_known
@@ -131,6 +112,7 @@ class ProviderService:
         self._hash_claimed = hash_claimed
         self._swaps_on = swaps_on
         self._random_id = random_id
+        self._room = room
         # Offers are checked against the inventory and stored one after the other: two at once could both take the last room.
         self._offering = asyncio.Lock()
 
@@ -178,8 +160,8 @@ class ProviderService:
             accepting=self.accepting,
         )
 
-    async def create_submarine(self, request: SubmarineRequest) -> SwapResponse:
-        """Offer to pay an invoice against a lock.
+    async def create_submarine(self, request: SubmarineRequest, *, origin: str | None = None) -> SwapResponse:
+        """Offer to pay an invoice against a lock. ``origin`` is who asks, as far as that is known: a network address.
 
         Raises:
             SwapRefused: ``rule`` names the check; InsufficientFunds: not enough gas of ours.
@@ -206,11 +188,15 @@ class ProviderService:
         if timelock > longest:
             raise _refuse("timelock", "the invoice lives or is held for so long that the lock would be too long")
         async with self._offering:
-            await self._check_room(SwapDirection.SUBMARINE, amount_sat + fee_sat, policy)
-            free_msat = node.spendable_msat - self._inventory.lightning_bound_msat()
             assert invoice.amount_msat is not None
-            if free_msat < invoice.amount_msat + routing_msat:
-                raise _refuse("liquidity", "the channels do not hold enough now")
+            wanted = Wanted(
+                direction=SwapDirection.SUBMARINE,
+                amount_sat=amount_sat + fee_sat,
+                policy=policy,
+                pay_msat=invoice.amount_msat + routing_msat,
+                spendable_msat=node.spendable_msat,
+            )
+            await self._room.require(wanted, origin)
             lock = self._lock(
                 invoice.payment_hash, amount_sat + fee_sat, self._signer.address, request.refund_address, timelock
             )
@@ -226,10 +212,10 @@ class ProviderService:
                 policy,
                 now,
             )
-            return await self._store(signed, invoice, bind_hash=False)
+            return await self._store(signed, invoice, origin, bind_hash=False)
 
-    async def create_reverse(self, request: ReverseRequest) -> SwapResponse:
-        """Offer a lock against the payment of a hold invoice.
+    async def create_reverse(self, request: ReverseRequest, *, origin: str | None = None) -> SwapResponse:
+        """Offer a lock against the payment of a hold invoice. ``origin`` is who asks, as far as that is known: a network address.
 
         Raises:
             SwapRefused: ``rule`` names the check; InsufficientFunds: not enough gas of ours.
@@ -245,9 +231,10 @@ class ProviderService:
         timing, policy = self._place.timing, request.depth_policy
         node = await self._node.info()
         async with self._offering:
-            balance = await self._check_room(SwapDirection.REVERSE, amount_sat, policy)
-            if balance - self._inventory.token_bound() < request.onchain_amount:
-                raise _refuse("liquidity", "the account does not hold enough now")
+            wanted = Wanted(
+                direction=SwapDirection.REVERSE, amount_sat=amount_sat, policy=policy, token=request.onchain_amount
+            )
+            await self._room.require(wanted, origin)
             if node.receivable_msat < (amount_sat + fee_sat) * MSAT:
                 raise _refuse("liquidity", "the channels cannot receive so much now")
             record = await self._node.create_hold_invoice(
@@ -267,7 +254,7 @@ class ProviderService:
             signed = await self._sign(
                 SwapDirection.REVERSE, lock, invoice.text, invoice.amount_msat, fee_sat, 0, lock_by, policy, now
             )
-            return await self._store(signed, invoice, bind_hash=True)
+            return await self._store(signed, invoice, origin, bind_hash=True)
 
     async def status(self, swap_id: str) -> SwapStatus:
         """Where a swap of ours stands. Raises ``NotFound``."""
@@ -301,16 +288,6 @@ class ProviderService:
         from layer2.evm import cooperative_refund_digest
 
         return await self._signer.sign_digest(cooperative_refund_digest(swap.deal.terms.lock))
-
-    async def _check_room(self, direction: SwapDirection, amount_sat: int, policy: DepthPolicy) -> int:
-        if policy.depth is Depth.INCLUDED:
-            lag = await self._chain.safe_lag_s(self._now_s())
-            if lag is None or lag > self._max_safe_lag_s:
-                raise _refuse("safe_lag", "the chain's safe head is too old to act on anything that is not safe")
-        balance = await self._chain.token_balance()
-        self._inventory.check_room(self._settings, direction, amount_sat, policy, token_balance=balance)
-        self._inventory.check_gas(self._settings, await self._chain.check_gas(self._inventory.active + 1))
-        return balance
 
     def _check_request(self, pair_hash: str, account: EvmAddress) -> None:
         if not self.accepting:
@@ -419,7 +396,9 @@ class ProviderService:
         )
         return SignedTerms(terms=terms, signature=await self._signer.sign_digest(terms.digest))
 
-    async def _store(self, signed: SignedTerms, invoice: Invoice, *, bind_hash: bool) -> SwapResponse:
+    async def _store(
+        self, signed: SignedTerms, invoice: Invoice, origin: str | None, *, bind_hash: bool
+    ) -> SwapResponse:
         deal = Deal(
             id=signed.terms.swap_id,
             role=Role.PROVIDER,
@@ -431,4 +410,5 @@ class ProviderService:
             swap: StoredSwap = await self._engine.begin(deal, bind_hash=bind_hash)
         except HashTakenError as error:
             raise _refuse("hash", "the payment hash was used before") from error
+        self._inventory.offered(swap.deal.id, origin)
         return SwapResponse(id=swap.deal.id, signed_terms=signed)

@@ -15,8 +15,9 @@ from layer2._clock import Clock
 from layer2._observe import log_event, operation_context
 from layer2.errors import AsyncRuntimeError, Layer2Error, NodeError, StorageError
 from layer2.swaps._act import Actor
+from layer2.swaps._effects import Decision
 from layer2.swaps._look import Looker
-from layer2.swaps._machine import decide
+from layer2.swaps._machine import decide, withdraw
 from layer2.swaps._observations import CancelRequested, EffectRefused, HashTaken, Observation
 from layer2.swaps._ports import StoredSwap, SwapChain, SwapStore
 from layer2.swaps._states import Deal, NeedsAttention, Watch
@@ -62,10 +63,11 @@ class SwapDriver:
         self._on_change = on_change
         self._on_alarm = on_alarm
         self._steps = asyncio.Semaphore(parallel)
-        self._exit_steps = asyncio.Semaphore(parallel)
+        self._urgent_steps = asyncio.Semaphore(parallel)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
         self._cancel_requests: set[str] = set()
+        self._withdrawals: set[str] = set()
         self._heads: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -105,6 +107,12 @@ class SwapDriver:
         self._cancel_requests.add(swap_id)
         self.wake(swap_id)
 
+    def request_withdrawal(self, swap_id: str) -> None:
+        """Ask for an offer of ours to be taken back; it is, if the next look shows that nobody has acted on it."""
+        if swap_id in self._tasks:
+            self._withdrawals.add(swap_id)
+            self.wake(swap_id)
+
     @property
     def active(self) -> int:
         """Number of swaps driven now."""
@@ -125,6 +133,7 @@ class SwapDriver:
         self._tasks.pop(swap_id, None)
         self._wakes.pop(swap_id, None)
         self._cancel_requests.discard(swap_id)
+        self._withdrawals.discard(swap_id)
 
     async def _follow_heads(self) -> None:
         while True:
@@ -154,7 +163,7 @@ class SwapDriver:
             wake = self._wakes[swap_id]
             wake.clear()
             try:
-                async with self._exit_steps if swap.state.exit else self._steps:
+                async with self._urgent_steps if swap.state.urgent else self._steps:
                     swap, moved = await self._step(swap)
             except StorageError as error:
                 # What could not be written was not done either: nothing is decided from memory, the row is read again.
@@ -228,8 +237,15 @@ class SwapDriver:
                 # One silent source must not keep the others from being looked at, nor what is wanted from being done.
                 trouble = error
                 continue
-            if seen is not None and (moved := await self._observe(swap, seen)) is not None:
+            if seen is None:
+                continue
+            if (moved := await self._observe(swap, seen)) is not None:
                 return moved, True
+            if swap_id in self._withdrawals:
+                self._withdrawals.discard(swap_id)
+                decision = withdraw(swap.deal, swap.state, seen)
+                if decision is not None:
+                    return await self._enter(swap, decision, seen), True
         for wanted in swap.effects:
             try:
                 refused = await self._actor.act(swap, wanted, lambda: self.wake(swap_id))
@@ -253,16 +269,20 @@ class SwapDriver:
         if decision is None:
             return None
         try:
-            moved = await self._store.transition(
-                swap.deal.id,
-                expected_version=swap.version,
-                state=decision.state,
-                seen=seen,
-                effects=decision.effects,
-                bind_hash=swap.deal.terms.lock.preimage_hash if decision.bind_hash else None,
-            )
+            return await self._enter(swap, decision, seen)
         except HashTakenError:
             return await self._observe(swap, HashTaken())
+
+    async def _enter(self, swap: StoredSwap, decision: Decision, seen: Observation) -> StoredSwap:
+        """Write the next state with what led to it, then let it be known."""
+        moved = await self._store.transition(
+            swap.deal.id,
+            expected_version=swap.version,
+            state=decision.state,
+            seen=seen,
+            effects=decision.effects,
+            bind_hash=swap.deal.terms.lock.preimage_hash if decision.bind_hash else None,
+        )
         text = f"swap {swap.deal.id}: {type(swap.state).__name__} -> {type(decision.state).__name__}"
         log_event(logger, logging.INFO, "swap.transition", text, transfer_id=swap.deal.id)
         if decision.alarm is not None:

@@ -110,6 +110,10 @@ class SwapEngine:
         """Abandon a swap if nothing of ours is bound yet; otherwise it goes on."""
         self._driver.request_cancel(swap_id)
 
+    def withdraw(self, swap_id: str) -> None:
+        """Take an offer back on which nobody has acted; otherwise it goes on."""
+        self._driver.request_withdrawal(swap_id)
+
     def wake(self, swap_id: str) -> None:
         """Look at a swap now."""
         self._driver.wake(swap_id)

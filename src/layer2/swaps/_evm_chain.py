@@ -46,12 +46,34 @@ _ENOUGH: Final = 2**128
 
 
 class EvmSwapChain:
-    """Implements ``SwapChain``. One per account; ``journal`` is the one that the sender writes."""
+    """Implements ``SwapChain``. One per account; ``journal`` is the one that the sender writes.
+
+    ``offers`` is the same over the lane of user traffic, to look at what nobody has bound anything for.
+    """
 
     def __init__(
-        self, *, client: EvmClient, sender: TxSender, journal: TxJournal, clock: Clock, block_time_s: float
+        self,
+        *,
+        client: EvmClient,
+        sender: TxSender,
+        journal: TxJournal,
+        clock: Clock,
+        block_time_s: float,
+        _for_offers: bool = False,
     ) -> None:
-        self._client = client.exits
+        self._client = client if _for_offers else client.exits
+        self.offers: EvmSwapChain = (
+            self
+            if _for_offers
+            else EvmSwapChain(
+                client=client,
+                sender=sender,
+                journal=journal,
+                clock=clock,
+                block_time_s=block_time_s,
+                _for_offers=True,
+            )
+        )
         self._sender = sender
         self._journal = journal
         self._clock = clock

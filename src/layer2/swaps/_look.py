@@ -20,7 +20,7 @@ from layer2.swaps._observations import (
     PaymentView,
     RefundOffer,
 )
-from layer2.swaps._ports import Counterparty, StoredSwap, SwapChain
+from layer2.swaps._ports import Counterparty, StoredSwap, SwapChain, offers_of
 from layer2.swaps._states import Role, Watch
 from layer2.terms import SwapDirection
 
@@ -78,6 +78,7 @@ class Looker:
         clock: Clock,
     ) -> None:
         self._chain = chain
+        self._offers = offers_of(chain)
         self._node = node
         self._counterparty = counterparty
         self._requests = requests
@@ -100,7 +101,8 @@ class Looker:
 
     async def _lock(self, swap: StoredSwap) -> ChainView | EffectRefused:
         terms = swap.deal.terms
-        view = await self._chain.view(terms.lock, terms.depth_policy, lock_key=lock_key(swap))
+        chain = self._chain if swap.state.urgent else self._offers
+        view = await chain.view(terms.lock, terms.depth_policy, lock_key=lock_key(swap))
         # A process that stayed away for long may have decided to claim and never have begun. Only of what it claims with its own
         # preimage is that certain: of another one's, somebody knows it already.
         alone = any(isinstance(e.effect, Claim) and e.effect.preimage is None for e in swap.effects)

@@ -8,7 +8,7 @@ from layer2.swaps._observations import Observation
 from layer2.swaps._states import Agreed, Deal, Invoiced, Offered, Role, State
 from layer2.terms import SwapDirection
 
-__all__ = ["decide", "first_state"]
+__all__ = ["decide", "first_state", "withdraw"]
 
 _DECIDE = {
     (Role.CLIENT, SwapDirection.SUBMARINE): _submarine_client.decide,
@@ -24,6 +24,15 @@ def decide(deal: Deal, state: State, seen: Observation) -> Decision | None:
     Pure: no clock, no randomness, no input or output. The same arguments give the same answer for ever.
     """
     return _DECIDE[deal.role, deal.direction](deal, state, seen)
+
+
+def withdraw(deal: Deal, state: State, seen: Observation) -> Decision | None:
+    """How an offer of ours on which, as ``seen`` shows, nobody has acted is taken back; None if it is not to be. Pure."""
+    if deal.role is Role.CLIENT:
+        return None
+    if deal.direction is SwapDirection.SUBMARINE:
+        return _submarine_provider.withdraw(state, seen)
+    return _reverse_provider.withdraw(state, seen)
 
 
 def first_state(role: Role, direction: SwapDirection) -> State:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from layer2.swaps._effects import Effect
 from layer2.swaps._observations import ChainView, Observation
 from layer2.swaps._states import Deal, State
 from layer2.terms import DepthPolicy, Lock
 
-__all__ = ["Counterparty", "NoCounterparty", "StoredEffect", "StoredSwap", "SwapChain", "SwapStore"]
+__all__ = ["Counterparty", "NoCounterparty", "StoredEffect", "StoredSwap", "SwapChain", "SwapStore", "offers_of"]
 
 
 class SwapChain(Protocol):
@@ -50,6 +50,17 @@ class SwapChain(Protocol):
     async def wait_for_block(self) -> None:
         """Return when the chain has a new head. Only a wake-up: it may return without one."""
         ...
+
+
+@runtime_checkable
+class _HasOffers(Protocol):
+    @property
+    def offers(self) -> SwapChain: ...
+
+
+def offers_of(chain: SwapChain) -> SwapChain:
+    """What looks at offers that bind nobody yet: a way of its own where ``chain`` has one, so that exits never wait for it."""
+    return chain.offers if isinstance(chain, _HasOffers) else chain
 
 
 class Counterparty(Protocol):

@@ -38,7 +38,7 @@ from layer2.swaps._states import (
     State,
 )
 
-__all__ = ["decide", "why_not_lock"]
+__all__ = ["decide", "why_not_lock", "withdraw"]
 
 
 def decide(deal: Deal, state: State, seen: Observation) -> Decision | None:
@@ -141,6 +141,13 @@ def _invoiced(deal: Deal, view: InvoiceView) -> Decision | None:
     if (refusal := why_not_lock(deal, view)) is not None:
         return _cancel("expired", refusal)
     return Decision(state=Locking(), effects=(SendLock(not_after=deal.terms.lock_by),))
+
+
+def withdraw(state: State, seen: Observation) -> Decision | None:
+    """Take an offer back whose invoice nobody has paid. A payment that comes before the invoice is closed goes back with it."""
+    if not isinstance(state, Invoiced) or not isinstance(seen, InvoiceView) or seen.status is not InvoiceStatus.OPEN:
+        return None
+    return _cancel("expired", "the offer was taken back: the invoice was not paid while others asked")
 
 
 def why_not_lock(deal: Deal, view: InvoiceView) -> str | None:

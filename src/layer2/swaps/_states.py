@@ -99,7 +99,12 @@ class _State:
     committed: ClassVar[bool] = True
     """Whether money may be moving: from here on the swap goes on, whoever stops waiting."""
     exit: ClassVar[bool] = False
-    """Whether it is on its way out with a deadline: it never queues behind what has none."""
+    """Whether it is on its way out with a deadline."""
+
+    @property
+    def urgent(self) -> bool:
+        """Whether money may be moving: it never queues behind offers and plans, which bind nothing that cannot be given up."""
+        return self.committed or self.exit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ from layer2.swaps._observations import (
 )
 from layer2.swaps._states import Claiming, Closed, Deal, Failed, NeedsAttention, Offered, Paying, Settled, State
 
-__all__ = ["decide"]
+__all__ = ["decide", "withdraw"]
 
 
 def decide(deal: Deal, state: State, seen: Observation) -> Decision | None:
@@ -46,6 +46,16 @@ def decide(deal: Deal, state: State, seen: Observation) -> Decision | None:
             return None
         case _:
             assert_never(seen)
+
+
+def withdraw(state: State, seen: Observation) -> Decision | None:
+    """Take an offer back for which no lock is to be seen. One that comes all the same is never paid for: its refund is signed."""
+    if not isinstance(state, Offered) or not isinstance(seen, ChainView):
+        return None
+    readings = (seen.latest, seen.at_depth, seen.finalized)
+    if any(reading.status is not LockStatus.NEVER for reading in readings):
+        return None
+    return Decision(state=Failed(reason="the offer was taken back: nothing was locked while others asked"))
 
 
 def _on_chain(deal: Deal, state: State, view: ChainView) -> Decision | None:

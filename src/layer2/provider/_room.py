@@ -1,0 +1,142 @@
+"""Room for a new offer: caps, what the provider holds, and offers that nobody acted on, which give way when there is none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from layer2 import Clock
+from layer2.config import ProviderConfig
+from layer2.errors import InsufficientFunds, SwapRefused
+from layer2.provider._inventory import Inventory
+from layer2.swaps import Invoiced, Offered, SwapEngine
+from layer2.terms import DepthPolicy, SwapDirection
+from layer2.transactions import Depth
+
+__all__ = ["ProviderChain", "Room", "Wanted"]
+
+_WITHDRAW_LIMIT_S: Final = 5.0
+"""For so long a request waits until offers that give way have been looked at once more."""
+
+
+class ProviderChain(Protocol):
+    """What the service asks of the EVM side, beyond what the engine does."""
+
+    async def token_balance(self) -> int:
+        """What the provider's account holds, in the token's base unit."""
+        ...
+
+    async def check_gas(self, swaps: int) -> int:
+        """What the gas of one swap may cost; raises ``InsufficientFunds`` unless the account can pay that for ``swaps``."""
+        ...
+
+    async def safe_lag_s(self, now_s: int) -> int | None:
+        """How old the safe head is; None if the chain has none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a new offer would bind."""
+
+    direction: SwapDirection
+    amount_sat: int
+    """Of the lock."""
+    policy: DepthPolicy
+    token: int = 0
+    """Token base units that our own lock takes."""
+    pay_msat: int = 0
+    """What our payment takes out of the channels, routing included."""
+    spendable_msat: int = 0
+    """What the channels hold."""
+
+
+class Room:
+    """Decides whether an offer may be made, and makes room for it where only idle offers are in the way.
+
+    ``idle_s`` is how long every offer is left in peace, so that whoever asked has the time to lock or to pay.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: SwapEngine,
+        inventory: Inventory,
+        chain: ProviderChain,
+        settings: ProviderConfig,
+        max_safe_lag_s: int,
+        clock: Clock,
+        idle_s: int,
+    ) -> None:
+        self._engine = engine
+        self._inventory = inventory
+        self._chain = chain
+        self._settings = settings
+        self._max_safe_lag_s = max_safe_lag_s
+        self._clock = clock
+        self._idle_s = idle_s
+
+    async def require(self, wanted: Wanted, origin: str | None) -> None:
+        """Return if there is room. ``origin`` is who asks.
+
+        Raises:
+            SwapRefused: ``rule`` names the cap; InsufficientFunds: not enough gas of ours.
+        """
+        if wanted.policy.depth is Depth.INCLUDED:
+            lag = await self._chain.safe_lag_s(self._clock.now_ms() // 1000)
+            if lag is None or lag > self._max_safe_lag_s:
+                raise SwapRefused(
+                    "the chain's safe head is too old to act on anything that is not safe", rule="safe_lag"
+                )
+        balance = await self._chain.token_balance()
+        try:
+            await self._check(wanted, balance, frozenset())
+        except (SwapRefused, InsufficientFunds):
+            idle = await self._in_the_way(wanted, balance, origin)
+            if not idle:
+                raise
+            await self._withdraw(idle)
+            # Whether they are gone, and nothing else has come: only what is stored now counts.
+            await self._check(wanted, balance, frozenset())
+
+    async def _check(self, wanted: Wanted, balance: int, without: AbstractSet[str]) -> None:
+        inventory, caps = self._inventory, self._settings
+        inventory.check_room(
+            caps, wanted.direction, wanted.amount_sat, wanted.policy, token_balance=balance, without=without
+        )
+        if balance - inventory.token_bound(without) < wanted.token:
+            raise SwapRefused("the account does not hold enough now", rule="liquidity")
+        if wanted.pay_msat and wanted.spendable_msat - inventory.lightning_bound_msat(without) < wanted.pay_msat:
+            raise SwapRefused("the channels do not hold enough now", rule="liquidity")
+        inventory.check_gas(caps, await self._chain.check_gas(inventory.active - len(without) + 1))
+
+    async def _in_the_way(self, wanted: Wanted, balance: int, origin: str | None) -> tuple[str, ...]:
+        """The fewest offers without which there would be room; none if all of them would not be enough."""
+        idle = self._inventory.soft(origin, self._clock.now_ms() - self._idle_s * 1000)
+
+        async def enough(count: int) -> bool:
+            try:
+                await self._check(wanted, balance, frozenset(idle[:count]))
+            except (SwapRefused, InsufficientFunds):
+                return False
+            return True
+
+        if not await enough(len(idle)):
+            return ()
+        low, high = 0, len(idle)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if await enough(middle) else (middle, high)
+        return idle[:high]
+
+    async def _withdraw(self, idle: tuple[str, ...]) -> None:
+        for swap_id in idle:
+            self._engine.withdraw(swap_id)
+        try:
+            async with asyncio.timeout(_WITHDRAW_LIMIT_S):
+                for swap_id in idle:
+                    await self._engine.wait_for(swap_id, lambda state: not isinstance(state, Offered | Invoiced))
+        except TimeoutError:
+            return
