@@ -26,8 +26,8 @@ from layer2.swaps import (
     Revealed,
     Settled,
     Settling,
+    act_by,
     expected_s,
-    latest_claim_start,
 )
 from layer2.terms import SwapDirection
 from layer2.transfers import QuotedFee, Transfer, TransferEvent, TransferHost, TransferQuote, TransferState
@@ -35,7 +35,7 @@ from layer2.transfers import QuotedFee, Transfer, TransferEvent, TransferHost, T
 if TYPE_CHECKING:
     from layer2.swaps import Deal, State, StoredSwap
 
-__all__ = ["act_by", "event_of", "failure_of", "is_decided", "state_name", "step", "transfer_of"]
+__all__ = ["event_of", "failure_of", "is_decided", "state_name", "step", "transfer_of"]
 
 _BTC_TOKEN_DECIMALS = 8
 
@@ -92,18 +92,6 @@ def failure_of(swap: StoredSwap) -> Layer2Error | None:
                 transfer_id=swap.deal.id,
                 swap_id=swap.deal.terms.swap_id,
             )
-
-
-def act_by(deal: Deal, state: State) -> int | None:
-    """Unix seconds by which a process must drive the swap again; None if nothing of ours is bound."""
-    terms = deal.terms
-    match state:
-        case Paying() | Revealed() if deal.direction is SwapDirection.REVERSE:
-            return latest_claim_start(terms.timing, terms.depth_policy, terms.lock.timelock)
-        case Locking() | Locked() | Refunding():
-            return terms.lock.timelock
-        case _:
-            return None
 
 
 def _quote(deal: Deal) -> TransferQuote:

@@ -354,14 +354,18 @@ class TransferService:
 
     async def transfer_result(self, transfer_id: str, timeout: Timeout, cancel: asyncio.Event | None) -> TransferProof:
         """See ``Transfer.result_async``."""
-        swap = await self._operations.run(
-            lambda: self._engine.wait_for(transfer_id, is_decided),
-            timeout=timeout,
-            cancel=cancel,
-            what="waiting for a transfer",
-            transfer_id=transfer_id,
-            slot=False,
-        )
+        try:
+            swap = await self._operations.run(
+                lambda: self._engine.wait_for(transfer_id, is_decided),
+                timeout=timeout,
+                cancel=cancel,
+                what="waiting for a transfer",
+                transfer_id=transfer_id,
+                slot=False,
+            )
+        except (AsyncTimeout, TaskCancelled) as error:
+            error.run_again_by = self._engine.act_by(transfer_id)
+            raise
         if (failure := failure_of(swap)) is not None:
             raise failure
         return await self._prover.proof_of(transfer_id)
@@ -388,6 +392,7 @@ class TransferService:
             )
         except AsyncTimeout as error:
             error.transfer_id = begun[0] if begun else None
+            error.run_again_by = self._engine.act_by(begun[0]) if begun else None
             error.money_may_have_moved = bool(begun)
             raise
         except TaskCancelled as error:

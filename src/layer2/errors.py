@@ -200,6 +200,8 @@ class AsyncTimeout(Layer2Error, TimeoutError):
 
     tx_id: Any = None
     transfer_id: str | None = None
+    run_again_by: int | None = None
+    """Unix seconds by which this store must be driven again, if a transfer goes on and something of ours is bound."""
     default_money_may_have_moved = True
     default_retry_safe = False
 

@@ -14,7 +14,15 @@ from layer2._health import Health, HealthState, ProtocolHealth
 from layer2._metrics import Levels, Metrics
 from layer2._observe import Event, EventDispatcher
 from layer2._operations import Operations
-from layer2.errors import AsyncRuntimeError, ConfigurationError, InitializationError, Layer2Error, ValidationError
+from layer2.errors import (
+    AsyncRuntimeError,
+    AsyncTimeout,
+    ConfigurationError,
+    InitializationError,
+    Layer2Error,
+    TaskCancelled,
+    ValidationError,
+)
 from layer2.protocol import DEFAULT, Layer2ProtocolAsync, Layer2ProtocolType, Signer, Timeout
 from layer2.transfers import Payer, Transfer, TransferQuote, TransferState
 
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
 
     from layer2._layers import LayerFactory
     from layer2._proving import Prover
+    from layer2._transfer_news import TransferNews
     from layer2._transfers import TransferService
     from layer2.addresses import Address
     from layer2.assets import AssetId
@@ -32,7 +41,7 @@ if TYPE_CHECKING:
     from layer2.lightning import LightningNetwork
     from layer2.proofs import Report, TransferProof
     from layer2.storage import Store
-    from layer2.swaps import Deal, ProviderApi, StoredSwap, SwapEngine
+    from layer2.swaps import ProviderApi, SwapEngine
 
 __all__ = ["Layer2Manager"]
 
@@ -86,8 +95,7 @@ class Layer2Manager:
         self._engine: SwapEngine | None = None
         self._prover: Prover | None = None
         self._transfers: TransferService | None = None
-        self._attention: set[str] = set()
-        self._shown: dict[str, TransferState] = {}
+        self._news: TransferNews | None = None
         self._starting = asyncio.Lock()
         self._closed = False
         self._opened_ms = self._clock.now_ms()
@@ -205,59 +213,22 @@ class Layer2Manager:
             # Transfers of this store may need the node: without it they would be driven on half a view.
             return
         from layer2._assembly import assemble_transfers
+        from layer2._transfer_news import TransferNews
 
+        self._news = TransferNews(self._events, self._metrics)
         parts = assemble_transfers(
             factory=self._factory,
             bob=bob,
             lightning=lightning if isinstance(lightning, LightningNetwork) else None,
             operations=self._operations,
-            on_change=self._swap_changed,
-            on_alarm=self._swap_alarm,
+            on_change=self._news.changed,
+            on_alarm=self._news.alarm,
         )
         self._engine, self._prover, self._transfers, self._provider = parts
         if self._provider is not None:
             self._stack.push_async_callback(self._provider.close)
         self._stack.push_async_callback(self._engine.close)
         await self._engine.start()
-
-    def _swap_changed(self, swap: StoredSwap) -> None:
-        from layer2._transfer_view import event_of, is_decided
-
-        event = event_of(swap)
-        if self._enters(swap, event.state):
-            decided_ms = swap.updated_at_ms - swap.created_at_ms if is_decided(swap.state) else None
-            self._metrics.transfer(
-                swap.deal.direction.value,
-                event.state.value,
-                decided_after_s=None if decided_ms is None else decided_ms / 1000,
-            )
-        self._events.emit(
-            logger,
-            logging.INFO,
-            f"transfer.{event.state.value}",
-            f"transfer {event.transfer_id} is {event.state.value}",
-            transfer_id=event.transfer_id,
-            detail=event.detail,
-        )
-        if swap.state.final:
-            self._attention.discard(swap.deal.id)
-
-    def _enters(self, swap: StoredSwap, state: TransferState) -> bool:
-        """Whether the transfer was in another state before, as its user sees states."""
-        before = self._shown.get(swap.deal.id)
-        if swap.state.final:
-            self._shown.pop(swap.deal.id, None)
-        else:
-            self._shown[swap.deal.id] = state
-        if before is None and swap.state.final and state in (TransferState.SETTLED, TransferState.REFUNDED):
-            # An earlier process saw how it ended; this one only saw it become final.
-            return False
-        return before is not state
-
-    def _swap_alarm(self, deal: Deal, code: str, reason: str) -> None:
-        self._attention.add(deal.id)
-        self._metrics.alarm(code)
-        self._events.emit(logger, logging.ERROR, code, f"transfer {deal.id}: {reason}", transfer_id=deal.id)
 
     @overload
     async def get_protocol_async(self, protocol_type: Literal[Layer2ProtocolType.BOB, "bob"]) -> BobClient: ...
@@ -432,11 +403,21 @@ class Layer2Manager:
             while engine.active:
                 await self._clock.sleep(0.1)
 
-        await self._operations.run(wait, timeout=timeout, cancel=cancel, what="waiting for all transfers", slot=False)
+        try:
+            await self._operations.run(
+                wait, timeout=timeout, cancel=cancel, what="waiting for all transfers", slot=False
+            )
+        except (AsyncTimeout, TaskCancelled) as error:
+            error.run_again_by = engine.run_again_by
+            raise
 
     def on_event(self, callback: Callable[[Event], object]) -> Callable[[], None]:
         """Call ``callback`` with each event from now on; gives a function that ends it."""
         return self._events.subscribe(callback)
+
+    @property
+    def _attention(self) -> set[str]:
+        return set() if self._news is None else self._news.attention
 
     def _levels(self) -> Levels:
         return Levels(
@@ -468,18 +449,10 @@ class Layer2Manager:
             protocols=protocols,
             unfinished_transfers=0 if self._engine is None else self._engine.active,
             needs_attention=tuple(sorted(self._attention)),
-            run_again_by=self._run_again_by(),
+            run_again_by=None if self._engine is None else self._engine.run_again_by,
             operations_running=self._operations.running,
             operations_queued=self._operations.queued,
         )
-
-    def _run_again_by(self) -> int | None:
-        if self._engine is None:
-            return None
-        from layer2._transfer_view import act_by
-
-        times = [act_by(swap.deal, swap.state) for swap in self._engine.open_swaps]
-        return min((time for time in times if time is not None), default=None)
 
     async def close_async(self) -> None:
         """Close everything, in bounded time. Unfinished transfers stay in the store. Idempotent."""

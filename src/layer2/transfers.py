@@ -194,7 +194,7 @@ def state_of(swap: StoredSwap) -> TransferState:
 
 def act_by_of(swap: StoredSwap) -> int | None:
     """Unix seconds by which a process must drive a stored swap again; None if nothing of ours is bound."""
-    from layer2._transfer_view import act_by
+    from layer2.swaps import act_by
 
     return act_by(swap.deal, swap.state)
 

@@ -110,12 +110,16 @@ async def test_it_serves_on_a_free_port_until_it_is_told_to_stop(network, daemon
     await daemon.close()
 
 
-async def test_open_swaps_are_taken_up_by_the_next_process(network, daemon_of, tmp_path):
+async def test_open_swaps_are_taken_up_by_the_next_process(network, daemon_of, tmp_path, caplog):
+    caplog.set_level("INFO", "layer2")
     config = CONFIG.with_changes(store=StoreConfig(url=f"sqlite:///{tmp_path}/provider.sqlite3"))
     async with daemon_of(config) as daemon:
         client = HttpProvider(daemon.url)
         response = await offer(network, client)
         await client.close()
+    said = next(record for record in caplog.records if getattr(record, "event_code", "") == "swap.unfinished")
+    assert (said.event_data["run_again_by"], len(said.event_data["swaps"])) == (None, 1)
+    assert daemon.run_again_by is None
     async with daemon_of(config) as daemon:
         assert daemon.runtime.inventory.active == 1
         assert daemon.runtime.inventory.lightning_bound_msat() > 5_000_000

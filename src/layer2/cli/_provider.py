@@ -12,6 +12,7 @@ import typer
 
 from layer2.cli._cli import Cli
 from layer2.cli._command import command
+from layer2.cli._text import utc
 
 if TYPE_CHECKING:
     from layer2.provider import ProviderDaemon
@@ -49,6 +50,9 @@ async def _serve(cli: Cli, daemon: ProviderDaemon) -> None:
     finally:
         open_swaps = daemon.runtime.inventory.active
         await daemon.close()
-        cli.emit({"event": "stopped", "open_swaps": open_swaps})
-        if open_swaps:
-            cli.note(f"{open_swaps} swap(s) are open: start the provider again soon, before their deadlines")
+        by = daemon.run_again_by
+        cli.emit({"event": "stopped", "open_swaps": open_swaps, "run_again_by": by})
+        if by is not None:
+            cli.note(f"{open_swaps} swap(s) are open: start the provider again by {utc(by)}")
+        elif open_swaps:
+            cli.note(f"{open_swaps} swap(s) are open, but nothing of yours is bound yet")

@@ -123,6 +123,11 @@ class ProviderDaemon:
         return _running(self._runtime)
 
     @property
+    def run_again_by(self) -> int | None:
+        """Unix seconds by which it must run again, if it stops now; None if nothing of its own is bound."""
+        return None if self._runtime is None else self._runtime.engine.run_again_by
+
+    @property
     def accept_new(self) -> bool:
         """Whether it takes new swaps. Set to False, it finishes what is open and begins nothing."""
         return self.runtime.service.accepting

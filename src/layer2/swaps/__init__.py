@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from layer2.swaps._act_by import act_by, run_again_by
     from layer2.swaps._checks import Expected, check_reverse_terms, check_submarine_terms
     from layer2.swaps._claims import ClaimSearch
     from layer2.swaps._deadlines import (
@@ -111,6 +112,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "_act_by": "act_by run_again_by",
     "_checks": "Expected check_reverse_terms check_submarine_terms",
     "_claims": "ClaimSearch",
     "_deadlines": (
@@ -228,6 +230,7 @@ __all__ = [
     "SwapStatus",
     "SwapStore",
     "Watch",
+    "act_by",
     "check_reverse_terms",
     "check_submarine_terms",
     "check_timing",
@@ -247,6 +250,7 @@ __all__ = [
     "reverse_final_cltv",
     "reverse_lock_by",
     "reverse_timelock",
+    "run_again_by",
     "search_preimage",
     "search_window_ms",
     "slow_s",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
+from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from layer2._clock import Clock
 from layer2._observe import log_event
 from layer2.lightning import LightningNode
 from layer2.swaps._act import Actor
+from layer2.swaps._act_by import act_by, run_again_by
 from layer2.swaps._driver import SwapDriver
 from layer2.swaps._look import Looker
 from layer2.swaps._machine import first_state
@@ -58,6 +60,7 @@ class SwapEngine:
         self._open: dict[str, StoredSwap] = {}
         self._on_alarm = on_alarm
         self._listeners: dict[str, set[asyncio.Queue[StoredSwap]]] = {}
+        self._closed = False
         actor = Actor(store=store, chain=chain, node=node, preimages=preimages, clock=clock)
         looker = Looker(chain=chain, node=node, counterparty=counterparty, requests=actor, clock=clock)
         self._driver = SwapDriver(
@@ -77,8 +80,23 @@ class SwapEngine:
         return await self._driver.start()
 
     async def close(self) -> None:
-        """Stop driving; unfinished swaps stay in the store. Idempotent."""
+        """Stop driving; unfinished swaps stay in the store, and the log says by when they must be driven again. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
         await self._driver.close()
+        if not self._open:
+            return
+        by = self.run_again_by
+        when = "nothing of ours is bound" if by is None else f"run again by {_utc(by)}"
+        log_event(
+            logger,
+            logging.INFO if by is None else logging.WARNING,
+            "swap.unfinished",
+            f"{len(self._open)} swap(s) are unfinished and stay in the store; {when}",
+            run_again_by=by,
+            swaps=sorted(self._open),
+        )
 
     @property
     def active(self) -> int:
@@ -153,6 +171,16 @@ class SwapEngine:
         """Every swap under way, as it stands."""
         return tuple(self._open.values())
 
+    @property
+    def run_again_by(self) -> int | None:
+        """Unix seconds by which this store must be driven again, if this process ends now; None if nothing of ours is bound."""
+        return run_again_by(self.open_swaps)
+
+    def act_by(self, swap_id: str) -> int | None:
+        """Unix seconds by which a swap under way must be driven again; None if nothing of ours is bound in it."""
+        swap = self._open.get(swap_id)
+        return None if swap is None else act_by(swap.deal, swap.state)
+
     def _take(self, swap: StoredSwap) -> None:
         if swap.state.final:
             self._open.pop(swap.deal.id, None)
@@ -168,3 +196,7 @@ class SwapEngine:
     def _alarm(self, deal: Deal, code: str, reason: str) -> None:
         log_event(logger, logging.ERROR, code, f"swap {deal.id}: {code}: {reason}", transfer_id=deal.id)
         self._on_alarm(deal, code, reason)
+
+
+def _utc(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
