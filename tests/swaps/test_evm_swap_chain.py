@@ -255,6 +255,21 @@ async def test_a_refund_that_came_too_early_is_tried_again(world):
     assert (await world.view(lock)).latest.status is LockStatus.REFUNDED
 
 
+async def test_a_lock_whose_time_passed_unsent_is_left_alone(world):
+    """Not an error with each block for days: until its timelock has passed, there is nothing to be done about it."""
+    await world.locked()
+    lock = world.lock(4_000)
+    await world.call(encode_mint(world.signer.address, lock.amount), TEST_TOKEN_ADDRESS)
+    world.journal = Stops(world.clock, seconds=200)
+    await world.start()
+    sent, not_after = len(world.endpoint.sent), world.now_s + 100
+    with pytest.raises(NodeError):
+        await world.chain.send_lock("other", lock, not_after=not_after)
+    await world.chain.send_lock("other", lock, not_after=not_after)
+    assert len(world.endpoint.sent) == sent
+    assert (await world.chain.view(lock, POLICY, lock_key="other")).own_lock is OwnTransaction.OPEN
+
+
 async def test_a_lock_is_never_sent_a_second_time(world):
     lock = await world.locked()
     sent = len(world.endpoint.sent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from layer2.errors import StorageError
@@ -117,8 +118,9 @@ def encode_deal(deal: Deal) -> Encoded:
     return _encode(_DEALS[CURRENT], deal)
 
 
+@lru_cache(maxsize=512)
 def decode_deal(shape: int, text: str) -> Deal:
-    """The deal that was stored."""
+    """The deal that was stored. A swap is read again with each of its steps, and its deal never changes."""
     return cast("Deal", _decode(_DEALS, "deal", shape, text))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, bindparam, insert, select
 
 from layer2.errors import NotFound, StorageError
 from layer2.storage._codecs import Encoded, canonical_json, decode_observation, decode_state
@@ -16,6 +16,17 @@ __all__ = ["CREATED", "append_event", "history", "verify_history"]
 
 CREATED: Final = "created"
 _GENESIS: Final = "layer2 swap history 1"
+
+_OF: Final = swap_event.c.swap_id == bindparam("of_id")
+_CHECKSUM: Final = select(swap_event.c.checksum).where(_OF, swap_event.c.version == bindparam("of_version"))
+_ADD: Final = insert(swap_event)
+_ALL: Final = select(swap_event).where(_OF).order_by(swap_event.c.version)
+_AFTER: Final = (
+    select(swap_event).where(_OF, swap_event.c.version > bindparam("after_version")).order_by(swap_event.c.version)
+)
+_STANDS: Final = select(swap.c.version, swap.c.state_kind, swap.c.shape, swap.c.state).where(
+    swap.c.id == bindparam("of_id")
+)
 
 
 def append_event(
@@ -28,9 +39,7 @@ def append_event(
     """
     previous = _GENESIS
     if version > 1:
-        found = conn.execute(
-            select(swap_event.c.checksum).where(swap_event.c.swap_id == swap_id, swap_event.c.version == version - 1)
-        ).scalar_one_or_none()
+        found = conn.execute(_CHECKSUM, {"of_id": swap_id, "of_version": version - 1}).scalar_one_or_none()
         if found is None:
             raise StorageError(f"the history of swap {swap_id} lacks version {version - 1}", hint="restore a backup")
         previous = found
@@ -46,7 +55,7 @@ def append_event(
         "state": after.text,
         "at_ms": at_ms,
     }
-    conn.execute(insert(swap_event), {**row, "checksum": _checksum(previous, row)})
+    conn.execute(_ADD, {**row, "checksum": _checksum(previous, row)})
 
 
 def _checksum(previous: str, row: dict[str, object]) -> str:
@@ -54,8 +63,7 @@ def _checksum(previous: str, row: dict[str, object]) -> str:
 
 
 def _rows(conn: Connection, swap_id: str) -> list[Row[tuple[object, ...]]]:
-    rows = conn.execute(select(swap_event).where(swap_event.c.swap_id == swap_id).order_by(swap_event.c.version)).all()
-    return list(rows)
+    return list(conn.execute(_ALL, {"of_id": swap_id}).all())
 
 
 def history(conn: Connection, swap_id: str, *, after_version: int = 0) -> list[StoredEvent]:
@@ -64,11 +72,7 @@ def history(conn: Connection, swap_id: str, *, after_version: int = 0) -> list[S
     Raises:
         StorageError: a row cannot be read.
     """
-    rows = conn.execute(
-        select(swap_event)
-        .where(swap_event.c.swap_id == swap_id, swap_event.c.version > after_version)
-        .order_by(swap_event.c.version)
-    )
+    rows = conn.execute(_AFTER, {"of_id": swap_id, "after_version": after_version})
     return [
         StoredEvent(
             swap_id=row.swap_id,
@@ -95,7 +99,7 @@ def verify_history(conn: Connection, swap_id: str) -> int:
         NotFound: no such swap.
         StorageError: something does not fit; the message says at which version.
     """
-    current = conn.execute(select(swap).where(swap.c.id == swap_id)).one_or_none()
+    current = conn.execute(_STANDS, {"of_id": swap_id}).one_or_none()
     if current is None:
         raise NotFound(f"no swap {swap_id} in this store")
     previous, before, last = _GENESIS, "", None

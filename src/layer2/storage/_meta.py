@@ -5,34 +5,37 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from layer2.errors import StorageError
 from layer2.storage._tables import meta
 
-__all__ = ["claim_identity", "epoch", "get_meta", "next_preimage_time", "owner", "set_meta"]
+__all__ = ["EPOCH", "claim_identity", "epoch", "get_meta", "next_preimage_time", "owner", "set_meta"]
 
-_EPOCH: Final = "epoch"
+EPOCH: Final = "epoch"
 _FINGERPRINT: Final = "fingerprint"
 _INSTANCE: Final = "instance_id"
 _OWNER: Final = "owner"
 _PREIMAGE_TIME: Final = "preimage_time_ms"
 
+_VALUE: Final = select(meta.c.value).where(meta.c.key == bindparam("key"))
+_CHANGE: Final = update(meta).where(meta.c.key == bindparam("of_key")).values(value=bindparam("new_value"))
+
 
 def get_meta(conn: Connection, key: str) -> str | None:
     """The value under ``key``, or None."""
-    return conn.execute(select(meta.c.value).where(meta.c.key == key)).scalar_one_or_none()
+    return conn.execute(_VALUE, {"key": key}).scalar_one_or_none()
 
 
 def set_meta(conn: Connection, key: str, value: str) -> None:
     """Store ``value`` under ``key``."""
-    if conn.execute(update(meta).where(meta.c.key == key).values(value=value)).rowcount == 0:
+    if conn.execute(_CHANGE, {"of_key": key, "new_value": value}).rowcount == 0:
         conn.execute(insert(meta).values(key=key, value=value))
 
 
 def epoch(conn: Connection) -> int:
     """How often this store was restored from a copy. Swaps of an earlier epoch begin no payment and no lock."""
-    return int(get_meta(conn, _EPOCH) or 0)
+    return int(get_meta(conn, EPOCH) or 0)
 
 
 def owner(conn: Connection) -> str | None:
@@ -56,10 +59,10 @@ def claim_identity(conn: Connection, url: str, fingerprint: str, token: str, *, 
     instance = get_meta(conn, _INSTANCE)
     if instance is None:
         instance = secrets.token_hex(16)
-        set_meta(conn, _EPOCH, "0")
+        set_meta(conn, EPOCH, "0")
     elif adopt:
         instance = secrets.token_hex(16)
-        set_meta(conn, _EPOCH, str(epoch(conn) + 1))
+        set_meta(conn, EPOCH, str(epoch(conn) + 1))
     elif (recorded := get_meta(conn, _FINGERPRINT)) != fingerprint:
         raise StorageError(
             f"the store {url} was copied or moved: it was written as {recorded}, this is {fingerprint}",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection, Row, Select, and_, func, or_, select, true
+from sqlalchemy import Connection, Row, Select, and_, bindparam, func, or_, select, true
 
 from layer2.errors import NotFound
 from layer2.storage._codecs import decode_deal, decode_effect, decode_state
-from layer2.storage._meta import epoch
+from layer2.storage._meta import EPOCH
 from layer2.storage._rows import EffectStatus, StoredEffect, StoredSwap
-from layer2.storage._tables import swap, swap_effect
+from layer2.storage._tables import meta, swap, swap_effect
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -30,7 +30,30 @@ __all__ = [
     "pending_effects",
 ]
 
-MAX_PAGE = 1000
+MAX_PAGE: Final = 1000
+
+# Statements are made once: to make one takes several times as long as to run it.
+_NOW_EPOCH: Final = select(meta.c.value).where(meta.c.key == EPOCH).scalar_subquery().label("now_epoch")
+_SWAP: Final = select(swap, _NOW_EPOCH)
+_BY_ID: Final = _SWAP.where(swap.c.id == bindparam("of_id"))
+_BY_IDS: Final = _SWAP.where(swap.c.id.in_(bindparam("ids", expanding=True))).order_by(swap.c.id)
+_BY_KEY: Final = _SWAP.where(swap.c.idempotency_key == bindparam("key"))
+_OLDEST_FIRST: Final = (swap.c.created_at_ms, swap.c.id)
+_BY_HASH: Final = _SWAP.where(swap.c.payment_hash == bindparam("hash")).order_by(*_OLDEST_FIRST)
+_BY_LOCK: Final = _SWAP.where(swap.c.lock_id == bindparam("lock_id")).order_by(*_OLDEST_FIRST)
+_IN_ORDER: Final = (swap_effect.c.swap_id, swap_effect.c.version, swap_effect.c.ordinal)
+_EFFECTS: Final = select(swap_effect).order_by(*_IN_ORDER)
+_ACTIVE: Final = (
+    select(swap.c.id)
+    .where(swap.c.active.is_(true()), swap.c.id > bindparam("after_id"))
+    .order_by(swap.c.id)
+    .limit(bindparam("page"))
+)
+_ACTIVE_OF: Final = _ACTIVE.where(swap.c.role == bindparam("of_role"))
+_PENDING: Final = swap_effect.c.status == EffectStatus.PENDING.value
+_EFFECTS_OF: Final = _EFFECTS.where(swap_effect.c.swap_id == bindparam("of_id"))
+_PENDING_OF: Final = _EFFECTS_OF.where(_PENDING)
+_PENDING_OF_MANY: Final = _EFFECTS.where(swap_effect.c.swap_id.in_(bindparam("ids", expanding=True)), _PENDING)
 
 
 def load_swap(conn: Connection, swap_id: str) -> StoredSwap:
@@ -40,7 +63,7 @@ def load_swap(conn: Connection, swap_id: str) -> StoredSwap:
         NotFound: no such swap.
         StorageError: it cannot be read. So do the other functions here.
     """
-    found = _load(conn, select(swap).where(swap.c.id == swap_id))
+    found = _load(conn, _BY_ID, of_id=swap_id)
     if not found:
         raise NotFound(f"no swap {swap_id} in this store")
     return found[0]
@@ -48,42 +71,35 @@ def load_swap(conn: Connection, swap_id: str) -> StoredSwap:
 
 def by_idempotency_key(conn: Connection, key: str) -> StoredSwap | None:
     """The swap that was made under ``key``."""
-    return next(iter(_load(conn, select(swap).where(swap.c.idempotency_key == key))), None)
+    return next(iter(_load(conn, _BY_KEY, key=key)), None)
 
 
 def by_payment_hash(conn: Connection, payment_hash: bytes) -> list[StoredSwap]:
     """All swaps on a hash, oldest first: a quote does not reserve one, so several may name it."""
-    query = select(swap).where(swap.c.payment_hash == payment_hash.hex())
-    return _load(conn, query.order_by(swap.c.created_at_ms, swap.c.id))
+    return _load(conn, _BY_HASH, hash=payment_hash.hex())
 
 
 def by_lock_id(conn: Connection, lock_id: bytes) -> list[StoredSwap]:
     """All swaps on a lock id, oldest first."""
-    query = select(swap).where(swap.c.lock_id == lock_id.hex())
-    return _load(conn, query.order_by(swap.c.created_at_ms, swap.c.id))
+    return _load(conn, _BY_LOCK, lock_id=lock_id.hex())
 
 
 def page_active(
     conn: Connection, *, role: Role | None = None, after_id: str | None = None, limit: int = 200
 ) -> list[StoredSwap]:
     """Unfinished swaps by id, a page at a time: pass the last id on; an empty list ends it."""
-    return _load(conn, _active(select(swap), role, after_id, limit))
+    ids = active_ids(conn, role=role, after_id=after_id, limit=limit)
+    return _load(conn, _BY_IDS, ids=ids) if ids else []
 
 
 def active_ids(
     conn: Connection, *, role: Role | None = None, after_id: str | None = None, limit: int = 200
 ) -> list[str]:
     """The ids of unfinished swaps, in order, a page at a time."""
-    return list(conn.execute(_active(select(swap.c.id), role, after_id, limit)).scalars())
-
-
-def _active(query: Select[Any], role: Role | None, after_id: str | None, limit: int) -> Select[Any]:
-    query = query.where(swap.c.active.is_(true()))
-    if role is not None:
-        query = query.where(swap.c.role == role.value)
-    if after_id is not None:
-        query = query.where(swap.c.id > after_id)
-    return query.order_by(swap.c.id).limit(_page(limit))
+    values: dict[str, Any] = {"after_id": after_id or "", "page": _page(limit)}
+    if role is None:
+        return list(conn.execute(_ACTIVE, values).scalars())
+    return list(conn.execute(_ACTIVE_OF, {**values, "of_role": role.value}).scalars())
 
 
 def count_active(conn: Connection, *, role: Role | None = None) -> int:
@@ -108,7 +124,7 @@ def list_swaps(
     Raises:
         NotFound: ``after`` is no swap of this store.
     """
-    query = select(swap)
+    query = _SWAP
     if role is not None:
         query = query.where(swap.c.role == role.value)
     if kinds is not None:
@@ -125,57 +141,57 @@ def list_swaps(
 
 def pending_effects(conn: Connection, swap_id: str) -> list[StoredEffect]:
     """The outbox of a swap, in the order in which its state wants them."""
-    return _effects(conn, [swap_id], pending=True).get(swap_id, [])
+    return [_effect(row) for row in conn.execute(_PENDING_OF, {"of_id": swap_id})]
 
 
 def effects_of(conn: Connection, swap_id: str) -> list[StoredEffect]:
     """Every effect that a swap ever wanted."""
-    return _effects(conn, [swap_id], pending=False).get(swap_id, [])
+    return [_effect(row) for row in conn.execute(_EFFECTS_OF, {"of_id": swap_id})]
 
 
 def _page(limit: int) -> int:
     return max(1, min(limit, MAX_PAGE))
 
 
-def _effects(conn: Connection, ids: Sequence[str], *, pending: bool) -> dict[str, list[StoredEffect]]:
-    query = select(swap_effect).where(swap_effect.c.swap_id.in_(ids))
-    if pending:
-        query = query.where(swap_effect.c.status == EffectStatus.PENDING.value)
+def _pending(conn: Connection, ids: Sequence[str]) -> dict[str, list[StoredEffect]]:
+    if len(ids) == 1:
+        return {ids[0]: pending_effects(conn, ids[0])}
     found: dict[str, list[StoredEffect]] = {}
-    for row in conn.execute(query.order_by(swap_effect.c.swap_id, swap_effect.c.version, swap_effect.c.ordinal)):
-        found.setdefault(row.swap_id, []).append(
-            StoredEffect(
-                swap_id=row.swap_id,
-                key=row.key,
-                version=row.version,
-                effect=decode_effect(row.kind, row.shape, row.payload),
-                status=EffectStatus(row.status),
-                attempts=row.attempts,
-                begun=row.begun,
-                last_error=row.last_error,
-                created_at_ms=row.created_at_ms,
-            )
-        )
+    for row in conn.execute(_PENDING_OF_MANY, {"ids": ids}):
+        found.setdefault(row.swap_id, []).append(_effect(row))
     return found
 
 
-def _load(conn: Connection, query: Select[Any]) -> list[StoredSwap]:
-    rows = conn.execute(query).all()
+def _effect(row: Row[Any]) -> StoredEffect:
+    return StoredEffect(
+        swap_id=row.swap_id,
+        key=row.key,
+        version=row.version,
+        effect=decode_effect(row.kind, row.shape, row.payload),
+        status=EffectStatus(row.status),
+        attempts=row.attempts,
+        begun=row.begun,
+        last_error=row.last_error,
+        created_at_ms=row.created_at_ms,
+    )
+
+
+def _load(conn: Connection, query: Select[Any], **values: object) -> list[StoredSwap]:
+    rows = conn.execute(query, values).all()
     if not rows:
         return []
-    now_epoch = epoch(conn)
-    effects = _effects(conn, [row.id for row in rows], pending=True)
-    return [_swap(row, now_epoch, effects.get(row.id, [])) for row in rows]
+    effects = _pending(conn, [row.id for row in rows])
+    return [_swap(row, effects.get(row.id, [])) for row in rows]
 
 
-def _swap(row: Row[Any], now_epoch: int, effects: list[StoredEffect]) -> StoredSwap:
+def _swap(row: Row[Any], effects: list[StoredEffect]) -> StoredSwap:
     return StoredSwap(
         deal=decode_deal(row.deal_shape, row.deal),
         state=decode_state(row.state_kind, row.shape, row.state),
         state_kind=row.state_kind,
         version=row.version,
         active=row.active,
-        restored=row.epoch < now_epoch,
+        restored=row.epoch < int(row.now_epoch or 0),
         effects=tuple(effects),
         wake_at_ms=row.wake_at_ms,
         created_at_ms=row.created_at_ms,

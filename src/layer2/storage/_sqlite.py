@@ -70,9 +70,18 @@ class SqliteBackend:
             hide_parameters=True,
         )
         begin = "BEGIN" if self.read_only else "BEGIN IMMEDIATE"
-        event.listen(engine, "begin", lambda conn: conn.exec_driver_sql(begin))
+        event.listen(engine, "begin", lambda conn: self._begin(conn, begin))
         event.listen(engine, "connect", self._configure)
         return engine
+
+    def _begin(self, conn: Connection, statement: str) -> None:
+        # By the driver itself: it happens so often that what SQLAlchemy adds to a statement counts.
+        raw = conn.connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)
+        try:
+            raw.execute(statement)
+        except sqlite3.Error as exc:
+            raise StorageError(f"the store {self.url} failed: {exc}", url=self.url) from exc
 
     def _configure(self, connection: Any, record: object) -> None:  # noqa: ARG002 - SQLAlchemy's signature
         if not self.read_only:

@@ -5,9 +5,9 @@ State, history and outbox change together or not at all: ``apply_transition`` is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from layer2.errors import IdempotencyConflict, NotFound, StorageError
 from layer2.storage._codecs import Encoded, encode_deal, encode_effect, encode_observation, encode_state
@@ -25,6 +25,42 @@ if TYPE_CHECKING:
 
 __all__ = ["annotate", "apply_transition", "hash_known", "hash_owner", "insert_swap", "mark_begun", "mark_effect"]
 
+# Statements are made once: to make one takes several times as long as to run it.
+_OF: Final = swap.c.id == bindparam("of_id")
+_AT: Final = swap.c.version == bindparam("of_version")
+_BY_KEY: Final = select(swap.c.id, swap.c.request_digest).where(swap.c.idempotency_key == bindparam("key"))
+_ADD: Final = insert(swap)
+# FOR UPDATE (PostgreSQL; SQLite has the write lock since BEGIN): from here on the version stands still.
+_CLAIM_VERSION: Final = select(swap.c.role, swap.c.state_kind).where(_OF, _AT).with_for_update()
+_MOVE: Final = (
+    update(swap)
+    .where(_OF, _AT)
+    .values(
+        {
+            name: bindparam(name)
+            for name in ("state_kind", "shape", "state", "version", "active", "wake_at_ms", "updated_at_ms")
+        }
+    )
+)
+_NOTE: Final = update(swap).where(_OF).values(note=bindparam("note"))
+_OF_HASH: Final = select(swap.c.id).where(swap.c.payment_hash == bindparam("hash")).limit(1)
+
+_EFFECT: Final = (swap_effect.c.swap_id == bindparam("of_id"), swap_effect.c.key == bindparam("of_key"))
+_KNOWN_EFFECTS: Final = select(swap_effect.c.key, swap_effect.c.status).where(
+    swap_effect.c.swap_id == bindparam("of_id")
+)
+_ADD_EFFECT: Final = insert(swap_effect)
+_WANT_AGAIN: Final = (
+    update(swap_effect)
+    .where(*_EFFECT)
+    .values({name: bindparam(name) for name in ("version", "ordinal", "kind", "shape", "payload", "status")})
+)
+_GIVE_UP: Final = update(swap_effect).where(*_EFFECT).values(status=EffectStatus.SUPERSEDED.value)
+_BEGUN: Final = update(swap_effect).where(*_EFFECT).values(begun=bindparam("begun"))
+
+_OWNER: Final = select(used_hash.c.swap_id).where(used_hash.c.payment_hash == bindparam("hash"))
+_BIND: Final = insert(used_hash)
+
 
 def insert_swap(conn: Connection, new: NewSwap, *, at_ms: int) -> Inserted:
     """Store a swap in its first state; with ``idempotency_key``, unless the same request is there already.
@@ -34,9 +70,7 @@ def insert_swap(conn: Connection, new: NewSwap, *, at_ms: int) -> Inserted:
         HashTaken: ``bind_hash`` is set and another swap has the hash. Nothing was written.
     """
     if new.idempotency_key is not None:
-        found = conn.execute(
-            select(swap.c.id, swap.c.request_digest).where(swap.c.idempotency_key == new.idempotency_key)
-        ).one_or_none()
+        found = conn.execute(_BY_KEY, {"key": new.idempotency_key}).one_or_none()
         if found is not None and found.request_digest == new.request_digest:
             return Inserted(id=found.id, created=False)
         if found is not None:
@@ -48,7 +82,7 @@ def insert_swap(conn: Connection, new: NewSwap, *, at_ms: int) -> Inserted:
         _check_hash(conn, terms.lock.preimage_hash, new.deal.id)
     deal, state = encode_deal(new.deal), encode_state(new.state)
     conn.execute(
-        insert(swap),
+        _ADD,
         {
             "id": new.deal.id,
             "role": new.deal.role.value,
@@ -110,32 +144,24 @@ def apply_transition(
         StaleVersion: the swap is not at that version (any more). Nothing was written.
         HashTaken: another swap has the hash. Nothing was written.
     """
-    # FOR UPDATE (PostgreSQL; SQLite has the write lock since BEGIN): from here on the version stands still.
-    row = conn.execute(
-        select(swap.c.role, swap.c.state_kind)
-        .where(swap.c.id == swap_id, swap.c.version == expected_version)
-        .with_for_update()
-    ).one_or_none()
+    at = {"of_id": swap_id, "of_version": expected_version}
+    row = conn.execute(_CLAIM_VERSION, at).one_or_none()
     if row is None:
         raise StaleVersion(swap_id, expected_version)
     if bind_hash is not None:
         _check_hash(conn, bind_hash, swap_id)
     version = expected_version + 1
     after = encode_state(state)
-    hit = conn.execute(
-        update(swap)
-        .where(swap.c.id == swap_id, swap.c.version == expected_version)
-        .values(
-            state_kind=after.kind,
-            shape=after.shape,
-            state=after.text,
-            version=version,
-            active=not state.final if active is None else active,
-            wake_at_ms=wake_at_ms,
-            updated_at_ms=at_ms,
-        )
-    ).rowcount
-    assert hit == 1
+    moved = {
+        "state_kind": after.kind,
+        "shape": after.shape,
+        "state": after.text,
+        "version": version,
+        "active": not state.final if active is None else active,
+        "wake_at_ms": wake_at_ms,
+        "updated_at_ms": at_ms,
+    }
+    assert conn.execute(_MOVE, {**at, **moved}).rowcount == 1
     if bind_hash is not None:
         _bind_hash(conn, bind_hash, swap_id, row.role, at_ms)
     seen = encode_observation(observation)
@@ -150,10 +176,7 @@ def _want_effects(conn: Connection, swap_id: str, version: int, effects: Iterabl
     One that is wanted again after it was done is pending again: a state wants an effect because the world does not show its
     result, perhaps since a reorg took it away, and repeating is safe by its key.
     """
-    known = {
-        row.key: row.status
-        for row in conn.execute(select(swap_effect.c.key, swap_effect.c.status).where(swap_effect.c.swap_id == swap_id))
-    }
+    known = {} if version == 1 else {row.key: row.status for row in conn.execute(_KNOWN_EFFECTS, {"of_id": swap_id})}
     wanted: set[str] = set()
     for ordinal, effect in enumerate(effects):
         if effect.name in wanted:
@@ -168,19 +191,14 @@ def _want_effects(conn: Connection, swap_id: str, version: int, effects: Iterabl
             "payload": encoded.text,
             "status": EffectStatus.PENDING.value,
         }
-        where = (swap_effect.c.swap_id == swap_id, swap_effect.c.key == effect.name)
         if effect.name in known:
-            conn.execute(update(swap_effect).where(*where).values(**values))
+            conn.execute(_WANT_AGAIN, {"of_id": swap_id, "of_key": effect.name, **values})
         else:
             new = {"swap_id": swap_id, "key": effect.name, "attempts": 0, "begun": False, "created_at_ms": at_ms}
-            conn.execute(insert(swap_effect), {**new, **values})
-    given_up = [key for key, status in known.items() if key not in wanted and status == EffectStatus.PENDING]
-    if given_up:
-        conn.execute(
-            update(swap_effect)
-            .where(swap_effect.c.swap_id == swap_id, swap_effect.c.key.in_(given_up))
-            .values(status=EffectStatus.SUPERSEDED.value)
-        )
+            conn.execute(_ADD_EFFECT, {**new, **values})
+    for key, status in known.items():
+        if key not in wanted and status == EffectStatus.PENDING:
+            conn.execute(_GIVE_UP, {"of_id": swap_id, "of_key": key})
 
 
 def mark_effect(
@@ -209,8 +227,7 @@ def mark_begun(conn: Connection, *, swap_id: str, key: str, begun: bool) -> None
     Raises:
         NotFound: the swap never wanted such an effect.
     """
-    where = (swap_effect.c.swap_id == swap_id, swap_effect.c.key == key)
-    if conn.execute(update(swap_effect).where(*where).values(begun=begun)).rowcount != 1:
+    if conn.execute(_BEGUN, {"of_id": swap_id, "of_key": key, "begun": begun}).rowcount != 1:
         raise NotFound(f"swap {swap_id} has no effect {key!r}")
 
 
@@ -220,25 +237,19 @@ def annotate(conn: Connection, swap_id: str, note: str) -> None:
     Raises:
         NotFound: no such swap.
     """
-    if conn.execute(update(swap).where(swap.c.id == swap_id).values(note=note)).rowcount != 1:
+    if conn.execute(_NOTE, {"of_id": swap_id, "note": note}).rowcount != 1:
         raise NotFound(f"no swap {swap_id} in this store")
 
 
 def hash_known(conn: Connection, payment_hash: bytes) -> bool:
     """Whether a swap of this store, in any role, was ever bound to the hash or made with it."""
-    text = payment_hash.hex()
-    bound = conn.execute(select(used_hash.c.swap_id).where(used_hash.c.payment_hash == text)).first()
-    return (
-        bound is not None
-        or conn.execute(select(swap.c.id).where(swap.c.payment_hash == text).limit(1)).first() is not None
-    )
+    bound = hash_owner(conn, payment_hash) is not None
+    return bound or conn.execute(_OF_HASH, {"hash": payment_hash.hex()}).first() is not None
 
 
 def hash_owner(conn: Connection, payment_hash: bytes) -> str | None:
     """The id of the swap that the hash is bound to, or None."""
-    found: str | None = conn.execute(
-        select(used_hash.c.swap_id).where(used_hash.c.payment_hash == payment_hash.hex())
-    ).scalar_one_or_none()
+    found: str | None = conn.execute(_OWNER, {"hash": payment_hash.hex()}).scalar_one_or_none()
     return found
 
 
@@ -251,6 +262,6 @@ def _check_hash(conn: Connection, payment_hash: bytes, swap_id: str) -> None:
 def _bind_hash(conn: Connection, payment_hash: bytes, swap_id: str, role: str, at_ms: int) -> None:
     if hash_owner(conn, payment_hash) is None:
         conn.execute(
-            insert(used_hash),
+            _BIND,
             {"payment_hash": payment_hash.hex(), "swap_id": swap_id, "role": role, "at_ms": at_ms},
         )

@@ -75,10 +75,13 @@ class SwapDriver:
         """Take up every unfinished swap of the store. Returns how many."""
         count = 0
         after: str | None = None
-        while page := await self._store.unfinished(after=after, limit=PAGE):
+        while True:
+            page = await self._store.unfinished(after=after, limit=PAGE)
             for swap_id in page:
                 self.adopt(swap_id)
             count += len(page)
+            if len(page) < PAGE:
+                break
             after = page[-1]
         self._heads = asyncio.create_task(self._follow_heads(), name="layer2 heads")
         return count
@@ -213,14 +216,17 @@ class SwapDriver:
                 delay = min(delay * 2, RETRY_MAX_S)
 
     async def _pause(self, wake: asyncio.Event, seconds: float) -> None:
-        waiter = asyncio.ensure_future(wake.wait())
+        def woken(_: object) -> None:
+            wake.set()
+
+        # One task for each waiting swap, not three: thousands of them wait at a time.
         sleeper = asyncio.ensure_future(self._clock.sleep(seconds))
+        sleeper.add_done_callback(woken)
         try:
-            await asyncio.wait({waiter, sleeper}, return_when=asyncio.FIRST_COMPLETED)
+            await wake.wait()
         finally:
-            waiter.cancel()
+            sleeper.remove_done_callback(woken)
             sleeper.cancel()
-            await asyncio.gather(waiter, sleeper, return_exceptions=True)
 
     async def _step(self, swap: StoredSwap) -> tuple[StoredSwap, bool]:
         """Look once at everything the state watches; move on the first thing that matters; else do what is wanted."""

@@ -167,8 +167,12 @@ class EvmSwapChain:
     async def send_lock(self, key: str, lock: Lock, *, not_after: int) -> None:
         """Approve the contract once, then lock. See ``SwapChain``."""
         call = EvmCall(to=lock.contract, data=encode_lock(lock), gas_limit=LOCK_GAS)
-        if await self._journal.get(key) is None:
-            if self._clock.now_ms() // 1000 > not_after:
+        record = await self._journal.get(key)
+        late = self._clock.now_ms() // 1000 > not_after
+        if record is not None and record.state is TxState.ABANDONED and late:
+            return  # it is not sent any more, perhaps for days until the timelock: only the chain tells what became of it
+        if record is None:
+            if late:
                 raise Expired("the time to lock has passed", expired_at=not_after)
             await self._approve(lock)
             # Whatever would make it revert (balance, pause, timelock) is known before anything is signed.

@@ -121,6 +121,7 @@ class SimulatedChain:
         self._rng = rng
         self.timing = timing
         self._idle_s = idle_s
+        self._pace_s = timing.finality_s / 6
         self._reorg_percent = reorg_percent
         self._drop_percent = drop_percent
         self._may_undo = may_undo
@@ -142,7 +143,9 @@ class SimulatedChain:
         self.locked: dict[bytes, int] = {}
         """Amounts by lock id, of every lock ever tried."""
         self.published: Callable[[], None] = lambda: None
-        """Called after each new head."""
+        """Called after each new head that changed anything."""
+        self._busy_until = 0.0
+        """As long as something was included lately, blocks come at their usual pace."""
         self._timer = loop.call_at(self._gap(), self._tick)
 
     # -- what others may know ------------------------------------------------------------------------------------------
@@ -209,6 +212,11 @@ class SimulatedChain:
             return False
         return found
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether every transaction that was ever signed is in the present branch, or replaced there by another."""
+        return not self._pool and all(self.standing(tx) is not None for tx in self.signed.values())
+
     def _drop(self, tx: Transaction) -> None:
         if self._pool.pop(tx, True) is None:
             self._story(f"the nodes forget {tx.key}")
@@ -224,7 +232,8 @@ class SimulatedChain:
         block_s = self.timing.evm_block_s
         if self._pool:
             return block_s * self._rng.choice((0.5, 1.0, 1.0, 1.5))
-        return max(block_s, self._idle_s) * self._rng.uniform(0.6, 1.4)
+        quiet = self._loop.now >= self._busy_until
+        return (self._idle_s if quiet else max(block_s, min(self._idle_s, self._pace_s))) * self._rng.uniform(0.6, 1.4)
 
     def _hurry(self) -> None:
         ready = min((tx.ready_at for tx in self._pool), default=self._timer.when())
@@ -234,20 +243,25 @@ class SimulatedChain:
             self._timer = self._loop.call_at(at, self._tick)
 
     def _tick(self) -> None:
-        if self._rng.randrange(100) < self._reorg_percent:
+        before = self.head
+        if self._reorg_percent and self._rng.randrange(100) < self._reorg_percent:
             self._reorganise()
         self._mine(self._next_number())
-        self._publish()
+        self._publish(changed=self.head.parent is not before or bool(self.head.included))
         self._timer = self._loop.call_later(self._gap(), self._tick)
-        self._hurry()
+        if self._pool:
+            self._hurry()
 
     def _next_number(self) -> int:
         return self.head.number + max(1, round((self._loop.now - self.head.at) / self.timing.evm_block_s))
 
-    def _publish(self) -> None:
+    def _publish(self, *, changed: bool) -> None:
         self.heads.append((self._loop.now, self.head))
-        del self.heads[:-_HEADS_KEPT]
-        self.published()
+        if len(self.heads) > 2 * _HEADS_KEPT:
+            del self.heads[:-_HEADS_KEPT]
+        if changed:
+            self._busy_until = self._loop.now + 2 * self.timing.finality_s
+            self.published()
         for woken in list(self._waiting):
             if not woken.done():
                 woken.set_result(None)
@@ -257,11 +271,12 @@ class SimulatedChain:
         now = self._loop.now if at is None else at
         ahead = self._rng.random() * self.timing.evm_clock_skew_s * 0.8 if self._ahead else 0.0
         timestamp = max(self.head.timestamp, EPOCH_S + int(now + ahead))
+        parent = self.head
+        block = self.head = Block(number, timestamp, now, parent, {}, parent.locks, parent.tokens, parent.wei)
+        if not self._pool:
+            return
         ready = [tx for tx in self._pool if tx.ready_at <= self._loop.now]
         self._rng.shuffle(ready)
-        parent = self.head
-        block = Block(number, timestamp, now, parent, {}, parent.locks, parent.tokens, parent.wei)
-        self.head = block
         for tx in ready:
             if tx in self._pool and self.standing(tx) is None:
                 self._include(block, tx)

@@ -114,6 +114,8 @@ class SimulatedLightning:
         """How often an invoice was paid."""
         self.began: list[SimulatedPayment] = []
         """Every payment that ever began, also those whose record another took over."""
+        self.requests_on_their_way = 0
+        """To pay, from a process whose connection broke."""
         self.began_hook: Callable[[str, bytes], None] = lambda _payer, _hash: None
         """Called when one begins."""
 

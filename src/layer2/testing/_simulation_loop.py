@@ -6,13 +6,17 @@ No thread, no socket, no clock of the machine: what runs on it runs the same way
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine
-from contextvars import Context, ContextVar
-from typing import Any, Final, TypeVar
+from contextvars import Context, ContextVar, copy_context
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 __all__ = ["EPOCH_S", "OWNER", "ProcessClock", "SimulationLoop", "TaskList", "run_simulation"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 EPOCH_S: Final = 1_750_000_000
 """Unix time of the loop's second 0."""
@@ -39,31 +43,45 @@ OWNER: ContextVar[TaskList | None] = ContextVar("layer2_simulation_owner", defau
 """Whose task this is; inherited by the tasks that it makes."""
 
 
-class _Selector:
-    """Stands where an event loop asks the operating system: nothing ever happens there, but time passes."""
+class _Call:
+    """What the loop is to do: an ``asyncio.Handle`` with only what a simulation needs."""
 
-    def __init__(self, loop: SimulationLoop) -> None:
-        self._loop = loop
+    __slots__ = ("args", "at", "callback", "context", "dead")
 
-    def select(self, timeout: float | None) -> list[Any]:
-        if timeout is None:
-            raise RuntimeError("the simulation stands still: nothing can run and no timer is set")
-        if timeout > 0:
-            self._loop.now += timeout
-        return []
+    def __init__(
+        self, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None, at: float
+    ) -> None:
+        self.callback = callback
+        self.args = args
+        self.context = copy_context() if context is None else context
+        self.at = at
+        self.dead = False
 
-    def close(self) -> None:
-        """Nothing is open."""
+    def cancel(self) -> None:
+        """Do not do it."""
+        self.dead = True
+
+    def cancelled(self) -> bool:
+        """Whether it is not to be done."""
+        return self.dead
+
+    def when(self) -> float:
+        """When it is to be done, in the loop's seconds."""
+        return self.at
 
 
 class SimulationLoop(asyncio.BaseEventLoop):
-    """See the module. ``now`` is the time in seconds since the beginning."""
+    """See the module. ``now`` is the time in seconds since the beginning.
+
+    It does what the standard loop does without asking the operating system for anything, which makes it several times as fast.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self._selector = _Selector(self)
-        self._clock_resolution = 1e-6
+        self._due: deque[_Call] = deque()
+        self._timers: list[tuple[float, int, _Call]] = []
+        self._number = count()
         # The stubs of some versions know no factory that is generic.
         factory: Any = _own
         self.set_task_factory(factory)
@@ -72,11 +90,57 @@ class SimulationLoop(asyncio.BaseEventLoop):
         """Seconds since the beginning of the simulation."""
         return self.now
 
-    def _process_events(self, event_list: list[Any]) -> None:
-        """Nothing ever comes from outside."""
+    def call_soon(self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> Any:
+        """See ``asyncio.AbstractEventLoop``."""
+        call = _Call(callback, args, context, self.now)
+        self._due.append(call)
+        return call
 
-    def _write_to_self(self) -> None:
-        """There is no other thread to wake the loop from."""
+    call_soon_threadsafe = call_soon
+
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> Any:
+        """See ``asyncio.AbstractEventLoop``. Calls of one time are made in the order in which they were asked for."""
+        call = _Call(callback, args, context, when)
+        heappush(self._timers, (when, next(self._number), call))
+        return call
+
+    def call_later(
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> Any:
+        """See ``asyncio.AbstractEventLoop``."""
+        return self.call_at(self.now + delay, callback, *args, context=context)
+
+    def _run_once(self) -> None:
+        """Run until somebody stops the loop."""
+        due, timers = self._due, self._timers
+        while not self._stopping:  # type: ignore[attr-defined]
+            while timers and (timers[0][0] <= self.now or not due):
+                at, _, call = heappop(timers)
+                if not call.dead:
+                    self.now = max(self.now, at)
+                    due.append(call)
+            if not due:
+                raise RuntimeError("the simulation stands still: nothing can run and no timer is set")
+            for _ in range(len(due)):
+                call = due.popleft()
+                if not call.dead:
+                    self._make(call)
+
+    def _make(self, call: _Call) -> None:
+        try:
+            call.context.run(call.callback, *call.args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - as the standard loop does
+            self.call_exception_handler({"message": f"unforeseen error in {call.callback}", "exception": error})
+
+    def close(self) -> None:
+        """Forget all calls."""
+        super().close()
+        self._due.clear()
+        self._timers.clear()
 
 
 def _own(

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from layer2.errors import Expired, FeeLimitExceeded, InsufficientFunds, UnexpectedReply, UnknownOutcome
+from layer2.errors import (
+    Expired,
+    FeeLimitExceeded,
+    InsufficientFunds,
+    Layer2Error,
+    UnexpectedReply,
+    UnknownOutcome,
+)
 from layer2.lightning import InvoiceRecord, NodeInfo, PaymentRecord
 from layer2.swaps import ChainView, Deal, LockReading, LockStatus, OwnTransaction
 from layer2.terms import DepthPolicy, Lock
@@ -107,6 +115,8 @@ class ChainPort:
             await gate.cross(life, act=True, what=f"sign {tx.call}")
         late = known.not_after is not None and self._now_s() > known.not_after
         if late and not known.sent:
+            if tx.call is LockCall.LOCK:
+                return
             raise UnexpectedReply("a signed transaction is not accepted: its time has passed")
         await gate.call(life, f"send {tx.call}", lambda: self._deliver(known), act=True)
 
@@ -209,7 +219,8 @@ class NodePort:
         if gate.uniform(0, 100) < gate.troubles.late_request:
             delay_s = gate.uniform(0, 1) ** 2 * process.watchman.longest_s
             process.tell(f"its request to pay is on its way for {delay_s:.1f} s")
-            process.loop.call_later(delay_s, _quietly, deliver)
+            network.requests_on_their_way += 1
+            process.loop.call_later(delay_s, self._deliver_late, deliver)
             await gate.cross(self._life, act=True, what="pay")
             raise UnknownOutcome("the connection broke while the payment was asked for")
         payment = await gate.call(
@@ -231,6 +242,11 @@ class NodePort:
             await waiting
         await gate.cross(self._life, act=True)
         return self._record(payment.payment_hash)
+
+    def _deliver_late(self, deliver: Callable[[], object]) -> None:
+        self._network.requests_on_their_way -= 1
+        with suppress(Layer2Error):  # nobody hears any more what the node answers
+            deliver()
 
     async def keysend(
         self,
@@ -307,14 +323,6 @@ class NodePort:
 
     async def close(self) -> None:
         """Nothing is open."""
-
-
-def _quietly(deliver: Callable[[], object]) -> None:
-    """Nobody hears any more what the node answers."""
-    try:
-        deliver()
-    except Exception as error:  # noqa: BLE001
-        del error
 
 
 class CounterpartyPort:

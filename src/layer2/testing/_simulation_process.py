@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from layer2.addresses import EvmAddress
 from layer2.errors import Layer2Error, NodeConnectionError, NodeNotReady, StorageError
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["FaultyJournal", "Gate", "Life", "SimulatedProcess", "SimulatedSigner", "Troubles"]
 
 T = TypeVar("T")
+_PROMPT: Final = 0.7
+"""This part of all answers comes at once."""
 
 
 class SimulatedSigner:
@@ -123,8 +125,8 @@ class Gate:
             self._crashes -= {self._crossings, -self._acts if act else 0}
             self._process.crash(for_ever=self.troubles.stops and not self._crashes)
             raise asyncio.CancelledError
-        if self.troubles.delays:
-            await asyncio.sleep(self._rng.random() ** 4 * self._pause_s)
+        if self.troubles.delays and (late := self._rng.random()) > _PROMPT:
+            await asyncio.sleep(((late - _PROMPT) / (1 - _PROMPT)) ** 2 * self._pause_s)
             if not life.alive:
                 raise asyncio.CancelledError
 
@@ -193,6 +195,7 @@ class FaultyJournal:
     ) -> StoredSwap:
         """See ``SwapStore``."""
         await self._before()
+        self._process.writes += 1
         moved = await self._journal.transition(
             swap_id,
             expected_version=expected_version,
@@ -252,6 +255,8 @@ class SimulatedProcess:
         self.gone = False
         """It died for ever."""
         self.deaths = 0
+        self.writes = 0
+        """To its store."""
         self._downtime = downtime
         self._make_engine = make_engine
         self._story = story

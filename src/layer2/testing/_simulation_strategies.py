@@ -147,7 +147,8 @@ class Attacker:
         """Take a submarine lock back as soon as anything allows it."""
         lock = deal.terms.lock
         while EPOCH_S + self._loop.now < lock.timelock:
-            await asyncio.sleep(self._rng.uniform(0.2, 0.05 * self._chain.timing.evm_inclusion_s + 1))
+            left_s = lock.timelock - EPOCH_S - self._loop.now
+            await asyncio.sleep(self._rng.uniform(0.2, 2.0 + 0.02 * left_s))
             try:
                 signature = await self._ask_refund(deal)
             except Layer2Error:

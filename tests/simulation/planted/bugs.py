@@ -123,7 +123,7 @@ def pays_against_a_lock_that_is_not_deep():
     async def in_time(self, swap):
         return None
 
-    with _decide(PROVIDER, SUBMARINE, shallow), patch.object(Actor, "_too_late_to_pay", in_time):
+    with _decide(PROVIDER, SUBMARINE, shallow), patch.object(Actor, "_why_not_pay", in_time):
         yield
 
 
