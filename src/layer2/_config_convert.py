@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 from layer2._config_secret import Secret, read_secret_file
 from layer2.addresses import EvmAddress
 from layer2.errors import AddressError, ConfigurationError
 
-__all__ = ["EnvText", "Source", "convert", "inline_secrets"]
+__all__ = ["EnvText", "Source", "arms", "convert", "hints", "inline_secrets"]
 
 _WHOLE = re.compile(r"[+-]?[0-9][0-9_]*", re.ASCII)
 _NAMES: Mapping[Any, str] = {
@@ -33,7 +33,17 @@ _NAMES: Mapping[Any, str] = {
 class EnvText(str):
     """Text of an environment variable: it may stand for a number or a truth value where one is needed."""
 
-    __slots__ = ()
+    __slots__ = ("variable",)
+
+    variable: str
+    """The variable's name."""
+
+    @classmethod
+    def of(cls, variable: str, text: str) -> Self:
+        """The text of ``variable``."""
+        made = cls(text)
+        made.variable = variable
+        return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +124,20 @@ def _section(kind: type[Any], value: Any, key: str, source: Source) -> Any:
         needed = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
         if needed and name not in arguments:
             raise ConfigurationError(f"{key}.{name} is missing", key=f"{key}.{name}")
-    return kind(**arguments)
+    try:
+        return kind(**arguments)
+    except ConfigurationError as error:
+        _put_in_place(error, key)
+        raise
+
+
+def _put_in_place(error: ConfigurationError, key: str) -> None:
+    """A section does not know under which name, or at which place of a list, it stands."""
+    section, _, name = (error.key or "").rpartition(".")
+    if key.startswith(f"{section}."):
+        error.key = f"{key}.{name}"
+        error.message = error.message.replace(f"{section}.{name}", error.key, 1)
+        error.args = (error.message,)
 
 
 def _unknown(name: str, dotted: str, known: Mapping[str, Any]) -> ConfigurationError:
@@ -173,17 +196,18 @@ def _wrong(wanted: str, value: Any, key: str, *, hide: bool = False) -> Configur
 def inline_secrets(kind: Any, table: Mapping[str, Any], key: str = "") -> Iterator[str]:
     """The dotted names of the settings in ``table`` that hold a secret in plain text."""
     for name, value in table.items():
-        arms = _arms(hints(kind).get(name))
+        found = arms(hints(kind).get(name))
         dotted = f"{key}.{name}" if key else name
         if isinstance(value, Mapping):
-            for arm in arms:
+            for arm in found:
                 if dataclasses.is_dataclass(arm):
                     yield from inline_secrets(arm, value, dotted)
-        elif isinstance(value, str) and (Secret in arms or (str in arms and _has_password(value))):
+        elif isinstance(value, str) and (Secret in found or (str in found and _has_password(value))):
             yield dotted
 
 
-def _arms(kind: Any) -> tuple[Any, ...]:
+def arms(kind: Any) -> tuple[Any, ...]:
+    """The types of a union, or the one type."""
     return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 
 

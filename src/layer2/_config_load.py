@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from layer2._config_convert import EnvText, Source, convert, inline_secrets
+from layer2._config_convert import Source, convert, inline_secrets
+from layer2._config_environment import FILE_VARIABLE, PREFIX, from_environment, name_variable, refuse_near_misses
 from layer2._config_secret import check_not_readable
 from layer2.errors import ConfigurationError
 
@@ -23,8 +24,6 @@ __all__ = ["asset_registry", "build", "chain_timing", "data_folder", "load"]
 
 C = TypeVar("C", bound="Layer2Config")
 
-PREFIX = "LAYER2_"
-FILE_VARIABLE = "LAYER2_CONFIG"
 BOB_MAINNET_BTC = "0x0555E30da8f98308EdB960aa94C0Db47230d2B9c"
 
 
@@ -48,14 +47,15 @@ def load(cls: type[C], path: str | Path | None, environ: Mapping[str, str] | Non
     environ = os.environ if environ is None else environ
     file = _find_file(path, environ)
     from_file = {} if file is None else _read(file)
-    from_environment = _from_environment(environ, [item.name for item in fields(cls)])
-    if file is None and not from_environment and not overrides:
+    from_variables = from_environment(cls, environ)
+    settings = _merge(_merge(from_file, from_variables), overrides)
+    refuse_near_misses(cls, environ, settings)
+    if not settings and file is None:
         raise ConfigurationError(
             "nothing is configured: no layer2.toml in this folder or in "
             f"{config_folder(environ)}, no {FILE_VARIABLE}, no {PREFIX}... variables",
             hint="run `layer2 init` to write one, or use Layer2Config.embedded() to try it out in this process",
         )
-    settings = _merge(_merge(from_file, from_environment), overrides)
     base = Path.cwd() if file is None else file.parent
     config = build(cls, settings, base=base, path=file, environ=environ)
     if file is not None:
@@ -85,10 +85,7 @@ def build(
     try:
         config: C = convert(cls, settings, "", source)
     except ConfigurationError as error:
-        if path is not None and error.path is None:
-            error.path = str(path)
-            error.message = f"{path}: {error.message}"
-            error.args = (error.message,)
+        name_variable(error, settings, None if path is None else str(path))
         raise
     return config
 
@@ -120,35 +117,6 @@ def _read(file: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         # The decoder's message holds no text of the file beyond one character, so no secret gets out with it.
         raise ConfigurationError(f"{file} is not TOML: {error}", path=str(file)) from error
-
-
-def _from_environment(environ: Mapping[str, str], known: Iterable[str]) -> dict[str, Any]:
-    known = list(known)
-    settings: dict[str, Any] = {}
-    for name in sorted(environ):
-        if not name.startswith(PREFIX) or name == FILE_VARIABLE:
-            continue
-        keys = _keys(name.removeprefix(PREFIX).split("__"))
-        if len(keys) == 1 and keys[0] not in known:
-            # Other tools of the package have variables too; only what looks like a mistyped setting is refused.
-            if close := difflib.get_close_matches(keys[0], known, n=1, cutoff=0.8):
-                raise ConfigurationError(
-                    f"the variable {name} is no setting", key=keys[0], hint=f"did you mean {PREFIX}{close[0].upper()}?"
-                )
-            continue
-        table = settings
-        for key in keys[:-1]:
-            table = table.setdefault(key, {})
-            if not isinstance(table, dict):
-                raise ConfigurationError(f"the variable {name} contradicts a shorter one", key=".".join(keys))
-        table[keys[-1]] = EnvText(environ[name])
-    return settings
-
-
-def _keys(parts: list[str]) -> list[str]:
-    """Settings are lower case, but the names of assets are not."""
-    section = parts[0].lower()
-    return [section, *(p if section == "assets" and i == 0 else p.lower() for i, p in enumerate(parts[1:]))]
 
 
 def _merge(lower: Mapping[str, Any], higher: Mapping[str, Any]) -> dict[str, Any]:

@@ -148,6 +148,8 @@ class ConfigurationError(Layer2Error):
     """Dotted name of the setting, for example ``bob.rpc_url``."""
     path: str | None = None
     """The file it was read from."""
+    variable: str | None = None
+    """The environment variable it was read from."""
     default_retry_safe = True
 
 
