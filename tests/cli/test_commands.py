@@ -121,6 +121,41 @@ def test_an_error_is_json_for_programs_and_text_for_people(run):
     assert error["message"] in done.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named", "field"),
+    [
+        (("nothing",), "nothing", None),
+        (("status", "--nope"), "--nope", "--nope"),
+        (("invoice", "nothing"), "nothing", None),
+        (("transfer", "bob", "lightning"), "amount", "amount"),
+        (("transfer", "bob", "lightning", "many"), "amount", "amount"),
+        (("transfer", "bob", "lightning", "5", "6"), "6", None),
+        (("transfers", "list", "--limit", "0"), "limit", "limit"),
+        (("init", "--network", "moon"), "moon", None),
+    ],
+)
+def test_a_wrong_use_is_json_for_programs(run, arguments, named, field):
+    done = run(*arguments, "--json")
+    error = done.json["error"]
+    assert error["type"] == "UsageError"
+    assert error["exit_code"] == done.code == ExitCode.USAGE
+    assert named in error["message"]
+    assert error["fields"].get("field") == field
+    assert "--help" in error["hint"]
+    assert error["money_may_have_moved"] is False
+    assert error["message"] in done.err
+    people = run(*arguments)
+    assert people.code == ExitCode.USAGE
+    assert people.out == ""
+    assert "Usage" in people.err
+
+
+def test_what_looks_like_the_option_after_the_options_is_an_argument(run):
+    done = run("invoice", "decode", "--", "--json")
+    assert done.code == ExitCode.USAGE
+    assert done.out == ""
+
+
 @pytest.mark.parametrize("debug", [False, True])
 def test_an_unexpected_error_has_a_trace_only_with_debug(run, environment, monkeypatch, debug):
     def broken(config):
@@ -176,6 +211,14 @@ def test_versions(run):
     assert "Python" in shown
     option = run("--version")
     assert (option.code, option.out) == (0, shown)
+
+
+def test_exit_codes_are_the_same_with_json(program, environment):
+    """Programs read the code of a process, which is another way out than the one of the tests above."""
+    assert program("version", "--json").code == 0
+    assert program("status", "--json").code == ExitCode.CONFIGURATION
+    done = program("status", "--nope", "--json")
+    assert (done.code, done.json["error"]["exit_code"]) == (ExitCode.USAGE, ExitCode.USAGE)
 
 
 def test_completion_is_offered(program, monkeypatch):

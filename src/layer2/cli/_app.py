@@ -22,11 +22,13 @@ from layer2.cli import (
     _version,
 )
 from layer2.cli._exit import table_of_codes
+from layer2.cli._usage import Program
 
 __all__ = ["app"]
 
 app = typer.Typer(
     name="layer2",
+    cls=Program,
     help="Pay and get paid on Bitcoin's layers, and move value between Lightning and BOB without trust.",
     epilog=f"Exit codes: {table_of_codes()}",
     no_args_is_help=True,
