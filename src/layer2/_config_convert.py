@@ -180,7 +180,11 @@ def _secret(value: Any, key: str, source: Source) -> Secret:
         raise _wrong(_NAMES[Secret], value, key, hide=True)
     if where == "env":
         if not source.environ.get(name):
-            raise ConfigurationError(f"{key}: the environment variable {name} is not set", key=key)
+            raise ConfigurationError(
+                f"{key}: the environment variable {name} is not set",
+                key=key,
+                hint=f'set it, or write {{ file = "..." }} for {key}',
+            )
         return Secret(source.environ[name], origin=("env", name))
     path = source.base / Path(name).expanduser()
     content = read_secret_file(path, key=key, allow_readable=source.allow_readable)

@@ -6,7 +6,7 @@ import hmac
 import os
 import stat
 from pathlib import Path
-from typing import final
+from typing import Self, final
 from urllib.parse import urlsplit
 
 from layer2.errors import ConfigurationError
@@ -29,6 +29,15 @@ class Secret:
     def __init__(self, value: str | bytes, *, origin: tuple[str, str] | None = None) -> None:
         self._value = value.encode() if isinstance(value, str) else bytes(value)
         self.origin = origin
+
+    @classmethod
+    def from_file(cls, path: Path, *, key: str) -> Self:
+        """The content of a file. ``key`` is what errors call it.
+
+        Raises:
+            ConfigurationError: it cannot be read, is empty or too long, or everybody on the machine may read it.
+        """
+        return cls(read_secret_file(path, key=key, allow_readable=False), origin=("file", str(path)))
 
     def reveal(self) -> str:
         """The secret as text, without the white space around it.
@@ -97,7 +106,7 @@ def check_not_readable(path: Path, *, key: str, allow_readable: bool) -> None:
         f"{key}: {path} holds a secret and every user of this machine may read it",
         key=key,
         path=str(path),
-        hint=f"chmod 600 {path}, or set allow_readable_secrets = true",
+        hint=f"chmod 600 {path}" + ("" if key.startswith("--") else ", or set allow_readable_secrets = true"),
     )
 
 

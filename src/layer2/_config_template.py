@@ -116,7 +116,7 @@ chain = {json.dumps("devnet" if network == "embedded" else network)}
 [swap]
 {line("provider_url", provider_url, "https://...")}
 
-# The account that locks, claims and refunds. It needs some ETH for gas.
+# The account that locks, claims and refunds. It needs some ETH for gas. `layer2 keystore new` makes the file.
 {hide(signer, hidden=keystore is None)}
 
 # Only for `layer2 provider serve`.

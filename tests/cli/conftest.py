@@ -51,8 +51,8 @@ def environment(tmp_path, monkeypatch):
 def run(environment):
     """Run a command in this process."""
 
-    def invoke(*arguments, trace=False):
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="layer2")
+    def invoke(*arguments, trace=False, **options):
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="layer2", **options)
         return Ran(result.exit_code, result.stdout, result.stderr, trace=trace)
 
     return invoke
@@ -68,12 +68,11 @@ def start(environment):
         env = {**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": "1"}
         process = subprocess.Popen(
             argv,
-            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env=env,
-            **options,
+            **{"stdin": subprocess.DEVNULL, **options},
         )
         started.append(process)
         return process

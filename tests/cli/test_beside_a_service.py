@@ -136,3 +136,51 @@ def test_the_doctor_names_each_fault_and_what_to_do(run, environment):
     faults = {check["name"]: check for check in done.json["checks"] if not check["ok"]}
     assert set(faults) == {"bob", "lightning", "store"}
     assert run("balance").code == ExitCode.CONNECTION
+
+
+def test_after_init_the_doctor_leads_on_to_an_account(run, environment):
+    begun = run("init", "--rpc-url", "http://127.0.0.1:9")
+    assert "layer2 keystore new" in begun.out
+    assert "layer2 doctor" in begun.out
+    done = run("doctor", "--json")
+    assert done.code == ExitCode.CONFIGURATION
+    checks = {check["name"]: check for check in done.json["checks"]}
+    assert {name: check["state"] for name, check in checks.items()} == {
+        "settings": "ok",
+        "store": "ok",
+        "bob": "fault",
+        "account": "fault",
+        "lightning": "not set",
+        "provider": "not set",
+    }
+    assert all(check["hint"] for check in checks.values() if check["state"] != "ok")
+    assert all(check["ok"] == (check["state"] != "fault") for check in checks.values())
+    assert "layer2 keystore new" in checks["account"]["hint"]
+    assert done.json["next"] == checks["bob"]["hint"]
+    shown = run("doctor")
+    assert shown.code == ExitCode.CONFIGURATION
+    assert f"next: {done.json['next']}" in shown.out
+    assert "layer2 doctor" in run("status").out
+
+
+@pytest.mark.parametrize(
+    ("signer", "needle"),
+    [
+        ('keystore = "none.json"\npassword = "x"', "layer2 keystore new"),
+        ('keystore = "none.json"\npassword = { env = "NONE_OF_OURS" }', "set it"),
+    ],
+)
+def test_the_doctor_says_what_to_do_about_the_signer(run, environment, signer, needle):
+    file = environment / "layer2.toml"
+    file.write_text(f'network = "devnet"\n[bob]\nrpc_url = "http://127.0.0.1:9"\nchain = "devnet"\n[signer]\n{signer}')
+    file.chmod(0o600)
+    done = run("doctor", "--json")
+    assert done.code == ExitCode.CONFIGURATION
+    assert needle in done.json["next"]
+
+
+def test_settings_without_any_layer_are_a_fault(run, environment):
+    (environment / "layer2.toml").write_text('network = "devnet"\n')
+    done = run("doctor", "--json")
+    assert done.code == ExitCode.CONFIGURATION
+    assert "[bob]" in done.json["next"]

@@ -1,15 +1,25 @@
 import copy
+import errno
 import hashlib
 import hmac
 import json
+import os
 import pickle
+import stat
 
 import pytest
 from eth_account import Account
 
 from layer2._crypto import eth_address, recover
 from layer2.errors import SignerError
-from layer2.signers import LocalSigner, decrypt_keystore, encrypt_keystore, load_keystore
+from layer2.signers import (
+    LocalSigner,
+    decrypt_keystore,
+    encrypt_keystore,
+    keystore_address,
+    load_keystore,
+    save_keystore,
+)
 
 KEY = bytes.fromhex("7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d")
 # The test vectors of the Web3 Secret Storage Definition: key above, password "testpassword".
@@ -166,3 +176,47 @@ def test_a_signer_never_shows_its_key():
     for leak in (pickle.dumps, copy.deepcopy):
         with pytest.raises(TypeError):
             leak(signer)
+
+
+async def test_a_saved_keystore_is_the_owner_s_alone_and_is_never_replaced(tmp_path):
+    path, signer = tmp_path / "keystore.json", LocalSigner(KEY)
+    await save_keystore(path, signer, "pässword", scrypt_n=2)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert KEY.hex() not in path.read_text()
+    assert Account.decrypt(path.read_text(), "pässword") == KEY
+    assert await keystore_address(path) == signer.address
+    before = path.read_bytes()
+    with pytest.raises(SignerError, match="there already") as caught:
+        await save_keystore(path, LocalSigner.generate(), "other", scrypt_n=2)
+    assert "another file" in caught.value.hint
+    assert path.read_bytes() == before
+
+
+async def test_nothing_is_left_of_a_keystore_that_could_not_be_written(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SignerError, match="No space left"):
+        await save_keystore(tmp_path / "k", LocalSigner(KEY), "x", scrypt_n=2)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    with pytest.raises(SignerError, match="cannot be written"):
+        await save_keystore(tmp_path / "none" / "k", LocalSigner(KEY), "x", scrypt_n=2)
+    with pytest.raises(SignerError, match="needs a password"):
+        await save_keystore(tmp_path / "k", LocalSigner(KEY), "", scrypt_n=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["{}", '{"version": 3}', '{"version": 3, "address": "0x12"}', "\xff"])
+async def test_a_file_that_names_no_account_is_refused(tmp_path, text):
+    path = tmp_path / "k"
+    path.write_text(text)
+    with pytest.raises(SignerError):
+        await keystore_address(path)
+
+
+async def test_a_missing_keystore_says_how_to_make_one(tmp_path):
+    with pytest.raises(SignerError) as caught:
+        await load_keystore(tmp_path / "none", "x")
+    assert "layer2 keystore new" in caught.value.hint

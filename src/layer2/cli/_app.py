@@ -12,6 +12,7 @@ from layer2.cli import (
     _doctor,
     _init,
     _invoice,
+    _keystore,
     _pay,
     _proof,
     _provider,
@@ -37,6 +38,6 @@ app = typer.Typer(
 )
 for module in (_demo, _init, _doctor, _status, _pay, _transfer, _copies, _rescue, _version):
     module.add_to(app)
-for group in (_invoice.app, _transfers.app, _proof.app, _contract.app, _provider.app, _devnet.app):
+for group in (_keystore.app, _invoice.app, _transfers.app, _proof.app, _contract.app, _provider.app, _devnet.app):
     app.add_typer(group)
 _transfers.add_run_to(app)

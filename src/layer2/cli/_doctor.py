@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from layer2 import (
@@ -42,30 +43,56 @@ def add_to(app: typer.Typer) -> None:
     command(app, "doctor", settings=False)(doctor)
 
 
+class State(StrEnum):
+    """What became of a check."""
+
+    OK = "ok"
+    NOT_SET = "not set"
+    """It is not configured, and need not be."""
+    NOT_ASKED = "not asked"
+    """What it needs is missing or at fault."""
+    FAULT = "fault"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One thing that was looked at."""
 
     name: str
-    ok: bool
     text: str
+    state: State = State.OK
     hint: str | None = None
     code: ExitCode = ExitCode.OK
 
 
+_STYLES: Final = {State.OK: "green", State.FAULT: "bold red"}
+
+
 async def doctor(cli: Cli) -> ExitCode:
-    """Check settings, store, nodes, contract, clock and provider, and say what to do about each fault. Changes nothing."""
+    """Check settings, store, nodes, contract, clock and provider, and say what to do about each fault. Changes nothing.
+
+    What is not set is no fault, unless nothing at all could be paid or received without it.
+    """
     findings = []
     shown = table("Checks", "what", "", "found")
     with cli.working("checking"):
         async for finding in _examine(cli):
             findings.append(finding)
-            hint = f"\n{finding.hint}" if finding.hint else ""
-            style = "green" if finding.ok else "bold red"
-            shown.add_row(finding.name, "ok" if finding.ok else "FAULT", finding.text + hint, style=style)
-    value = [{"name": f.name, "ok": f.ok, "found": f.text, "hint": f.hint} for f in findings]
-    cli.emit({"ok": all(f.ok for f in findings), "checks": value}, lambda: shown)
-    return min((f.code for f in findings if not f.ok), default=ExitCode.OK)
+            hint = f"\n-> {finding.hint}" if finding.hint else ""
+            mark = "FAULT" if finding.state is State.FAULT else finding.state.value
+            shown.add_row(finding.name, mark, finding.text + hint, style=_STYLES.get(finding.state, "yellow"))
+    faults = [finding for finding in findings if finding.state is State.FAULT]
+    following = next((f.hint for f in [*faults, *findings] if f.hint is not None), None)
+    checks = [
+        {"name": f.name, "ok": f.state is not State.FAULT, "state": f.state.value, "found": f.text, "hint": f.hint}
+        for f in findings
+    ]
+    cli.emit({"ok": not faults, "checks": checks, "next": following}, lambda: shown)
+    if not faults:
+        cli.say("all that is set works")
+    if following is not None:
+        cli.say(f"next: {following}")
+    return min((f.code for f in faults), default=ExitCode.OK)
 
 
 async def _examine(cli: Cli) -> AsyncIterator[Finding]:
@@ -74,7 +101,7 @@ async def _examine(cli: Cli) -> AsyncIterator[Finding]:
     except Layer2Error as error:
         yield _fault("settings", error)
         return
-    yield Finding(name="settings", ok=True, text=f"network {config.network}, chain {config.chain_id}")
+    yield Finding(name="settings", text=f"network {config.network}, chain {config.chain_id}")
     yield await _check("store", lambda: _store(config))
     try:
         async with reader(cli, config, partly=True) as (manager, failed):
@@ -88,34 +115,63 @@ async def _examine(cli: Cli) -> AsyncIterator[Finding]:
 
 
 async def _examine_layers(config: Layer2Config, manager: Layer2Manager, failed: set[str]) -> AsyncIterator[Finding]:
-    if "bob" not in failed and (config.bob is not None or config.is_embedded):
-        bob = await manager.get_protocol_async(Layer2ProtocolType.BOB)
-        yield await _check("bob", lambda: _chain(bob))
-        yield await _check("HTLC contract", lambda: _contract(bob))
-        if config.signer is not None or config.is_embedded:
-            yield await _check("account", lambda: _account(bob))
-        else:
-            text = "no [signer]: this configuration only reads BOB"
-            yield Finding(name="account", ok=True, text=text)
-    if "lightning" not in failed and (config.lightning is not None or config.is_embedded):
-        yield await _check("lightning", lambda: _lightning(manager))
-    if config.swap.provider_url is not None and not failed and config.signer is not None:
-        yield await _check("provider", lambda: _provider(manager))
-    elif not config.is_embedded:
-        yield Finding(
-            name="provider", ok=True, text="not asked: no swap.provider_url, or a layer or the signer is missing"
+    if config.bob is None and config.lightning is None and not config.is_embedded:
+        hint = "fill in [bob], [lightning] or both; layer2 init writes a file with all of them"
+        yield _missing("layers", "none is set: there is nothing to pay with", hint, needed=True)
+        return
+    has_account = config.signer is not None or config.is_embedded
+    if config.bob is not None or config.is_embedded:
+        if "bob" not in failed:
+            bob = await manager.get_protocol_async(Layer2ProtocolType.BOB)
+            yield await _check("bob", lambda: _chain(bob))
+            yield await _check("HTLC contract", lambda: _contract(bob))
+            if has_account:
+                yield await _check("account", lambda: _account(bob))
+        if not has_account:
+            hint = (
+                "layer2 keystore new makes a key and shows the [signer] section for it; the account needs ETH for gas"
+            )
+            yield _missing("account", "no [signer]: BOB is only read", hint, needed=config.lightning is None)
+    else:
+        yield _missing("bob", "no [bob]", "add [bob] and [signer] to move value between BOB and Lightning")
+    if config.lightning is not None or config.is_embedded:
+        if "lightning" not in failed:
+            yield await _check("lightning", lambda: _lightning(manager))
+    else:
+        yield _missing(
+            "lightning", "no [lightning]: others are paid and pay over it", "add it to use an lnd of your own"
         )
+    yield await _examine_provider(
+        config, manager, able=not failed and has_account and "bob" in manager.health().protocols
+    )
+
+
+async def _examine_provider(config: Layer2Config, manager: Layer2Manager, *, able: bool) -> Finding:
+    if config.swap.provider_url is None and not config.is_embedded:
+        hint = "set swap.provider_url to a provider that you choose, or run one: layer2 provider serve"
+        return _missing("provider", "no swap.provider_url: no transfers between layers", hint)
+    if not able:
+        return Finding(
+            name="provider", text="it needs BOB, an account and every layer that is set", state=State.NOT_ASKED
+        )
+    return await _check("provider", lambda: _provider(manager))
+
+
+def _missing(name: str, text: str, hint: str, *, needed: bool = False) -> Finding:
+    if needed:
+        return Finding(name=name, text=text, hint=hint, state=State.FAULT, code=ExitCode.CONFIGURATION)
+    return Finding(name=name, text=text, hint=hint, state=State.NOT_SET)
 
 
 async def _check(name: str, look: Callable[[], Awaitable[str]]) -> Finding:
     try:
-        return Finding(name=name, ok=True, text=await look())
+        return Finding(name=name, text=await look())
     except Layer2Error as error:
         return _fault(name, error)
 
 
 def _fault(name: str, error: Layer2Error) -> Finding:
-    return Finding(name=name, ok=False, text=error.message, hint=error.hint, code=code_for(error))
+    return Finding(name=name, text=error.message, hint=error.hint, state=State.FAULT, code=code_for(error))
 
 
 async def _store(config: Layer2Config) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,7 @@ def init(
     ] = "~/.lnd/data/chain/bitcoin/mainnet/admin.macaroon",
     tls_cert: Annotated[str, typer.Option(help="Its certificate.")] = "~/.lnd/tls.cert",
     provider_url: Annotated[str | None, typer.Option(help="The swap provider to use.")] = None,
-    keystore: Annotated[str | None, typer.Option(help="Encrypted key file of your account on BOB.")] = None,
+    keystore: Annotated[str | None, typer.Option(help="Key file of your account on BOB; see layer2 keystore.")] = None,
     offer_swaps: Annotated[bool, typer.Option("--offer-swaps", help="Add the section of a provider.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
@@ -50,7 +51,13 @@ def init(
     )
     _write(path, text, force=force)
     cli.emit({"path": str(path.absolute()), "network": network})
-    cli.say(f"wrote {path}; what is commented out is to be filled in. Then: layer2 doctor")
+    cli.say(f"wrote {path}; what is commented out in it is to be filled in.")
+    option = "" if path == Path("layer2.toml") else f" --config {shlex.quote(str(path))}"
+    if network != "embedded" and (keystore is None or not (path.parent / Path(keystore).expanduser()).exists()):
+        cli.say(
+            f"next: layer2 keystore new{'' if keystore is None else f' {shlex.quote(keystore)}'}, for your account on BOB"
+        )
+    cli.say(f"then: layer2 doctor{option}, which says what is still missing")
 
 
 def _write(path: Path, text: str, *, force: bool) -> None:

@@ -37,7 +37,7 @@ async def status(cli: Cli) -> None:
         "network": config.network,
         "chain_id": config.chain_id,
         "layers": ["bob", "lightning"] if config.is_embedded else layers,
-        "signer": config.signer is not None,
+        "signer": config.signer is not None or config.is_embedded,
         "provider": config.swap.provider_url is not None or config.is_embedded,
         "unfinished": [transfer_json(transfer) for transfer in waiting],
         "run_again_by": min(deadlines, default=None),
@@ -52,6 +52,8 @@ async def status(cli: Cli) -> None:
         return shown
 
     cli.emit(value, settings)
+    if not value["layers"] or not (value["signer"] or value["provider"]):
+        cli.say("layer2 doctor says what is missing, and what to do about it")
     if not waiting:
         cli.say("nothing is unfinished")
         return

@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from layer2.protocol import Signer
-from layer2.signers._keystore import decrypt_keystore, encrypt_keystore, load_keystore
+from layer2.signers._keystore import (
+    decrypt_keystore,
+    encrypt_keystore,
+    keystore_address,
+    load_keystore,
+    save_keystore,
+)
 from layer2.signers._local import LocalSigner
 
-__all__ = ["LocalSigner", "Signer", "decrypt_keystore", "encrypt_keystore", "load_keystore"]
+__all__ = [
+    "LocalSigner",
+    "Signer",
+    "decrypt_keystore",
+    "encrypt_keystore",
+    "keystore_address",
+    "load_keystore",
+    "save_keystore",
+]

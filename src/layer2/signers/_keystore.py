@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import os
 import re
 import secrets
 import uuid
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from layer2._crypto import keccak256
+from layer2.addresses import EvmAddress
 from layer2.errors import SignerError
 from layer2.signers._local import LocalSigner
 
-__all__ = ["decrypt_keystore", "encrypt_keystore", "load_keystore"]
+__all__ = ["decrypt_keystore", "encrypt_keystore", "keystore_address", "load_keystore", "save_keystore"]
 
 MAX_KEYSTORE_BYTES: Final = 64 * 1024
 _SCRYPT_N: Final = 2**18
@@ -32,11 +34,47 @@ async def load_keystore(path: Path, password: str) -> LocalSigner:
     Raises:
         SignerError: not readable, not a keystore, or the wrong password.
     """
+    return await decrypt_keystore(await _read(path), password)
+
+
+async def keystore_address(path: Path) -> EvmAddress:
+    """The account that a keystore file says it is of. Nothing is decrypted, so nothing shows that this is true.
+
+    Raises:
+        SignerError: not readable, not a keystore, or it does not say.
+    """
+    named = _document(await _read(path)).get("address")
     try:
-        text = await asyncio.to_thread(_read, path)
+        return EvmAddress(raw=bytes.fromhex(str(named).removeprefix("0x")))
+    except ValueError as error:
+        raise SignerError(f"the keystore {path} does not say of which account it is") from error
+
+
+async def save_keystore(path: Path, signer: LocalSigner, password: str, *, scrypt_n: int = _SCRYPT_N) -> None:
+    """Write a new keystore file that its owner alone may read. It was opened again with ``password`` once this returns.
+
+    Args:
+        path: where; a file that is there is never replaced.
+        signer: whose key it is.
+        password: what opens it.
+        scrypt_n: cost, see ``encrypt_keystore``.
+
+    Raises:
+        SignerError: the password is empty, something is at ``path`` already, it cannot be written, or it cannot be opened again.
+    """
+    if await asyncio.to_thread(os.path.lexists, path):
+        raise _there(path)
+    text = await encrypt_keystore(signer, password, scrypt_n=scrypt_n)
+    try:
+        await asyncio.to_thread(_write_new, path, text)
+    except FileExistsError as error:
+        raise _there(path) from error
     except OSError as error:
-        raise SignerError(f"the keystore {path} cannot be read: {error.strerror}") from error
-    return await decrypt_keystore(text, password)
+        raise SignerError(f"the keystore {path} cannot be written: {error.strerror}") from error
+    if (await load_keystore(path, password)).address != signer.address:
+        raise SignerError(
+            f"the keystore {path} does not hold the key that was written; the disk or the memory is faulty"
+        )
 
 
 async def decrypt_keystore(text: str | bytes, password: str) -> LocalSigner:
@@ -45,15 +83,7 @@ async def decrypt_keystore(text: str | bytes, password: str) -> LocalSigner:
     Raises:
         SignerError: not a keystore of version 3, unknown parameters, or the wrong password.
     """
-    # Not the standard library's: the interpreter can crash on what is nested deeply, where the recursion limit was raised.
-    from pydantic_core import from_json
-
-    try:
-        document = from_json(text) if len(text) <= MAX_KEYSTORE_BYTES else None
-    except ValueError:
-        document = None
-    if not isinstance(document, dict) or document.get("version") != 3:
-        raise SignerError("not a keystore file of version 3")
+    document = _document(text)
     crypto = document.get("crypto", document.get("Crypto"))
     key = await asyncio.to_thread(_decrypt, crypto, password)
     signer = LocalSigner(key)
@@ -79,9 +109,51 @@ async def encrypt_keystore(signer: LocalSigner, password: str, *, scrypt_n: int 
     return await asyncio.to_thread(_encrypt, signer, password, scrypt_n)
 
 
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(MAX_KEYSTORE_BYTES + 1)
+def _document(text: str | bytes) -> Mapping[str, Any]:
+    # Not the standard library's: the interpreter can crash on what is nested deeply, where the recursion limit was raised.
+    from pydantic_core import from_json
+
+    try:
+        document = from_json(text) if len(text) <= MAX_KEYSTORE_BYTES else None
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or document.get("version") != 3:
+        raise SignerError("not a keystore file of version 3")
+    return document
+
+
+async def _read(path: Path) -> bytes:
+    def read() -> bytes:
+        with path.open("rb") as file:
+            return file.read(MAX_KEYSTORE_BYTES + 1)
+
+    try:
+        return await asyncio.to_thread(read)
+    except OSError as error:
+        hint = "`layer2 keystore new` makes one" if isinstance(error, FileNotFoundError) else None
+        raise SignerError(f"the keystore {path} cannot be read: {error.strerror}", hint=hint) from error
+
+
+def _there(path: Path) -> SignerError:
+    return SignerError(f"{path} is there already", hint="name another file: a keystore is never replaced")
+
+
+def _write_new(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        path.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        # Without it a power failure can take the file's name away, and with it whatever was paid to the account meanwhile.
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _encrypt(signer: LocalSigner, password: str, scrypt_n: int) -> str:
