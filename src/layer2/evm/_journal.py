@@ -10,7 +10,7 @@ from typing import Protocol
 from layer2.addresses import EvmAddress
 from layer2.errors import StorageError
 
-__all__ = ["MemoryTxJournal", "SignedVariant", "SureTxJournal", "TxJournal", "TxRecord", "TxState"]
+__all__ = ["MemoryTxJournal", "SignedVariant", "TxJournal", "TxRecord", "TxState"]
 
 
 class TxState(StrEnum):
@@ -124,35 +124,6 @@ class TxJournal(Protocol):
     async def last_nonce(self, chain_id: int, sender: EvmAddress) -> int | None:
         """The highest nonce of a record that is not abandoned; None if there is none."""
         ...
-
-
-class SureTxJournal:
-    """A journal that reads back what it was told had failed: an answer that was lost at the commit is no failure."""
-
-    def __init__(self, journal: TxJournal) -> None:
-        self._journal = journal
-        self.get = journal.get
-        self.by_hash = journal.by_hash
-        self.open_records = journal.open_records
-        self.last_nonce = journal.last_nonce
-
-    async def put_new(self, record: TxRecord) -> None:
-        """See ``TxJournal``."""
-        try:
-            await self._journal.put_new(record)
-        except StorageError:
-            if await self._journal.get(record.key) != record:
-                raise
-
-    async def update(self, record: TxRecord, *, expected_version: int) -> TxRecord:
-        """See ``TxJournal``."""
-        try:
-            return await self._journal.update(record, expected_version=expected_version)
-        except StorageError:
-            updated = replace(record, version=expected_version + 1)
-            if await self._journal.get(record.key) != updated:
-                raise
-            return updated
 
 
 class MemoryTxJournal:

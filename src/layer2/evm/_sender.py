@@ -15,17 +15,18 @@ from layer2.errors import (
     AsyncRuntimeError,
     Expired,
     IdempotencyConflict,
-    InsufficientFunds,
     Layer2Error,
     StorageError,
     ValidationError,
 )
 from layer2.evm._delivery import Delivery, SenderSettings
 from layer2.evm._fees import DataFee, FeeLimits, FeeOracle, NoDataFee, offer
-from layer2.evm._journal import SureTxJournal, TxJournal, TxRecord, TxState
+from layer2.evm._funds import Funds
+from layer2.evm._journal import TxJournal, TxRecord, TxState
 from layer2.evm._live import LivePool, LiveTx, live_from, variant_of
 from layer2.evm._queue import Job, JobQueue, KeyLocks, SubmitProgress, request_digest
 from layer2.evm._status import Heads, StatusReader
+from layer2.evm._sure_journal import SureTxJournal
 from layer2.evm._tracker import Tracker
 from layer2.evm._transactions import SignedTransaction, UnsignedTransaction, decode_transaction, sign_transaction
 from layer2.transactions import Depth, EvmCall, Outcome, TxStatus
@@ -68,11 +69,11 @@ class TxSender:
         """Gives what user traffic must leave in the account now, for the gas of exits to come."""
         self._client = client
         self._signer = signer
-        self._journal = journal = SureTxJournal(journal)
         self._chain_id = chain_id
         self._clock = clock
         self.data_fee = data_fee or NoDataFee()
         self._pool = LivePool()
+        self._journal = journal = SureTxJournal(journal, self._pool, clock)
         self._fees = FeeOracle(client.exits, self.limits, clock)
         self._heads = Heads(client.exits, clock, max_age_s=self.settings.heads_max_age_s)
         self._delivery = Delivery(client, signer, journal, self._pool, self._fees, self.limits, self.settings, clock)
@@ -85,7 +86,7 @@ class TxSender:
         self._nonce_lock = asyncio.Lock()
         self._look_lock = asyncio.Lock()
         self._keys = KeyLocks()
-        self._balance: int | None = None
+        self._funds = Funds(client.exits, self.account, self._pool, self._look)
         self._launching = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -158,6 +159,7 @@ class TxSender:
         if key is None:
             return await self._submit(job, estimate)
         async with self._keys.held(key):
+            await self._journal.settle()
             record = await self._journal.get(key)
             if record is not None and record.request_digest != job.digest:
                 raise _conflict(key)
@@ -186,6 +188,7 @@ class TxSender:
         job.digest = hashlib.sha256(raw).digest()
         job.progress = progress or job.progress
         async with self._keys.held(job.key):
+            await self._journal.settle()
             record = await self._journal.get(job.key)
             if record is not None and record.request_digest != job.digest:
                 raise _conflict(job.key)
@@ -194,6 +197,7 @@ class TxSender:
                 job.progress.record = record
                 return await self._attached(record)
             async with self._nonce_lock:
+                await self._journal.settle()
                 nonce = signed.transaction.nonce
                 if nonce < self._pool.chain_nonce or nonce in self._pool.waiting:
                     raise ValidationError(
@@ -336,10 +340,13 @@ class TxSender:
             price_bound=price_bound,
             cost_bound=self.limits.cost(is_exit=job.exit),
         )
-        await self._check_funds(draft.value + job.gas_limit * price.max_fee_per_gas + data_fee_wei, is_exit=job.exit)
+        cost_wei = draft.value + job.gas_limit * price.max_fee_per_gas + data_fee_wei
+        # Exits may use what is kept for them.
+        await self._funds.check(cost_wei if job.exit else cost_wei + self.reserved_wei())
         async with self._nonce_lock:
             if job.done.done():
                 return None
+            await self._journal.settle()
             if job.not_after is not None and job.not_after < self._clock.now_ms() // 1000:
                 raise Expired("the time in which the transaction may be sent has passed", expired_at=job.not_after)
             job.progress.begun = True
@@ -365,7 +372,7 @@ class TxSender:
             try:
                 return await self._journalled(record, data_fee_wei, job)
             except StorageError:
-                if await self._journal.by_hash(signed.hash) is None:
+                if self._journal.in_doubt or await self._journal.by_hash(signed.hash) is None:
                     raise
             tx = replace(tx, max_fee_per_gas=tx.max_fee_per_gas + 1)
 
@@ -410,37 +417,18 @@ class TxSender:
             live.busy = False
             self._queue.nudge()
 
-    async def _check_funds(self, cost_wei: int, *, is_exit: bool) -> None:
-        """Refuse what the account cannot pay besides all that is under way. Exits may use what is reserved for them."""
-        needed = cost_wei if is_exit else cost_wei + self.reserved_wei()
-        if self._balance is None:
-            self._balance = await self._client.exits.balance(self.account)
-        if self._balance - self._pool.committed_wei >= needed:
-            return
-        await self._look()
-        self._balance = await self._client.exits.balance(self.account)
-        available = max(self._balance - self._pool.committed_wei, 0)
-        if available < needed:
-            raise InsufficientFunds(
-                f"the account {self.account} has {available} wei to spend and needs {needed}",
-                hint="send ETH to the account, or wait until what is under way is included",
-                coin="ETH",
-                needed=needed,
-                available=available,
-                account=str(self.account),
-            )
-
     async def _look(self) -> None:
         async with self._look_lock:
+            await self._journal.settle()
             await self._tracker.look()
-            self._balance = None
+            self._funds.forget()
         self._queue.nudge()
 
     async def _track(self) -> None:
         settings = self.settings
         while True:
             self._wake_tracker.clear()
-            if len(self._pool) or len(self._queue):
+            if len(self._pool) or len(self._queue) or self._journal.in_doubt:
                 await self._look()
                 self._fill_hole()
             await self._clock.sleep(settings.poll_interval_s)
