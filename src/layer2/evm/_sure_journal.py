@@ -22,7 +22,7 @@ __all__ = ["SureTxJournal"]
 class SureTxJournal:
     """A journal that reads back what it was told had failed: an answer that was lost at the commit is no failure.
 
-    Where the reading fails too, the record is in doubt. Until it could be read nothing new is written, and what ``pool`` holds of it
+    Where the reading fails too, the record is in doubt. Until it could be read nothing new is written, and what ``pool`` has of it
     is then made what the journal says, as a restart would.
     """
 
