@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from layer2.provider._connections import ConnectionLimits
     from layer2.provider._daemon import ProviderDaemon
     from layer2.provider._events import EventStreams
     from layer2.provider._http import SwapService, create_app
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from layer2.provider._service import ProviderPlace, ProviderService
 
 __all__ = [
+    "ConnectionLimits",
     "EventStreams",
     "HttpServer",
     "Inventory",
@@ -40,6 +42,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "ConnectionLimits": "_connections",
     "EventStreams": "_events",
     "HttpServer": "_server",
     "Inventory": "_inventory",

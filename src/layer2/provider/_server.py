@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from layer2.errors import AsyncRuntimeError, ConfigurationError
+from layer2.provider._connections import ConnectionLimits, bounded_protocol
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["HttpServer"]
 
 BACKLOG: Final = 512
-MAX_CONNECTIONS: Final = 4_000
-MAX_HEADER_BYTES: Final = 16 * 1024
 IDLE_TIMEOUT_S: Final = 30
 _FORCED_END_S: Final = 2.0
 """After the grace, what is cancelled has this long to end."""
@@ -42,27 +41,32 @@ class _Server(uvicorn.Server):
 
 
 class HttpServer:
-    """Serves one application. ``host`` and ``port`` are where it listens; port 0 becomes a free one."""
+    """Serves one application. ``host`` and ``port`` are where it listens; port 0 becomes a free one.
 
-    def __init__(self, app: ASGIApp, *, host: str, port: int, shutdown_grace_s: int) -> None:
+    ``limits`` bounds what connections cost: see ``ConnectionLimits``.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, host: str, port: int, shutdown_grace_s: int, limits: ConnectionLimits | None = None
+    ) -> None:
+        limits = limits or ConnectionLimits()
         self.host = host
         self.port = port
         self._grace_s = shutdown_grace_s
         self._server = _Server(
             uvicorn.Config(
                 app,
-                http="h11",
+                http=bounded_protocol(limits),
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                forwarded_allow_ips=["127.0.0.1", "::1"],
-                limit_concurrency=MAX_CONNECTIONS,
+                forwarded_allow_ips=list(limits.proxies),
                 backlog=BACKLOG,
                 timeout_keep_alive=IDLE_TIMEOUT_S,
                 timeout_graceful_shutdown=shutdown_grace_s,
-                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+                h11_max_incomplete_event_size=limits.head_bytes,
             )
         )
         self._serving: asyncio.Task[None] | None = None
