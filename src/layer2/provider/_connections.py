@@ -40,7 +40,7 @@ class ConnectionLimits:
 class _Bounded(H11Protocol):
     """Closes a connection that does not get a request together in time, and one too many.
 
-    The server below has a limit for connections that are idle between two requests, and none for those that send a byte now and then.
+    The server below has a limit for connections that are idle between two requests, and none for those that send a byte at times.
     """
 
     limits: ConnectionLimits
