@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from layer2._clock import Clock
 from layer2._values import Value
 
-__all__ = ["Health", "HealthState", "ProtocolHealth", "TaskHealth"]
+__all__ = ["Health", "HealthState", "LoopHealth", "ProtocolHealth", "TaskHealth", "worst"]
 
 
 class HealthState(StrEnum):
@@ -38,10 +39,37 @@ class TaskHealth(Value):
     """One background task. It is restarted when it fails."""
 
     state: HealthState
+    """``DEGRADED`` from a failure until it works again."""
     since_ms: int
+    """Unix time in milliseconds since which it is so."""
     restarts: int = 0
+    """How often it failed and was begun again, since this process started it."""
     reason: str | None = None
     """Of the last failure."""
+
+
+class LoopHealth:
+    """How a background task fares: the task says so, ``health()`` reads it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.value = TaskHealth(state=HealthState.OK, since_ms=clock.now_ms())
+
+    def failed(self, reason: object) -> None:
+        """It failed and begins again."""
+        now = self.value
+        first = now.state is HealthState.OK
+        self.value = TaskHealth(
+            state=HealthState.DEGRADED,
+            since_ms=self._clock.now_ms() if first else now.since_ms,
+            restarts=now.restarts + 1,
+            reason=str(reason),
+        )
+
+    def worked(self) -> None:
+        """It did what it is for."""
+        if self.value.state is not HealthState.OK:
+            self.value = replace(self.value, state=HealthState.OK, since_ms=self._clock.now_ms())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, assert_never
 
 from layer2.assets import BTC, convert_amount
-from layer2.errors import Layer2Error, SwapExpired, SwapRefunded
+from layer2.errors import Layer2Error, SwapExpired, SwapRefunded, UnknownOutcome
 from layer2.swaps import (
     Abandoned,
     Agreed,
@@ -35,7 +36,16 @@ from layer2.transfers import QuotedFee, Transfer, TransferEvent, TransferHost, T
 if TYPE_CHECKING:
     from layer2.swaps import Deal, State, StoredSwap
 
-__all__ = ["event_of", "failure_of", "is_decided", "state_name", "step", "transfer_of"]
+__all__ = [
+    "ends_a_wait",
+    "event_of",
+    "failure_of",
+    "is_decided",
+    "needs_attention",
+    "state_name",
+    "step",
+    "transfer_of",
+]
 
 _BTC_TOKEN_DECIMALS = 8
 
@@ -43,6 +53,11 @@ _BTC_TOKEN_DECIMALS = 8
 def is_decided(state: State) -> bool:
     """Whether the user's side is decided: settled at the terms' depth, refunded, or over."""
     return state.settled or state.final or isinstance(state, Refunded | Cancelling)
+
+
+def ends_a_wait(state: State) -> bool:
+    """Whether nothing is gained by waiting on: it is decided, or a person must look at it first."""
+    return is_decided(state) or isinstance(state, NeedsAttention)
 
 
 def state_name(state: State) -> TransferState:
@@ -75,11 +90,13 @@ def state_name(state: State) -> TransferState:
 
 
 def failure_of(swap: StoredSwap) -> Layer2Error | None:
-    """The error that a decided transfer raises at whoever waits for it; None if it settled."""
+    """The error that a transfer whose wait has ended raises at whoever waits for it; None if it settled."""
     reason = getattr(swap.state, "reason", "") or "it failed"
     match state_name(swap.state):
         case TransferState.SETTLED:
             return None
+        case TransferState.NEEDS_ATTENTION:
+            return needs_attention([swap])
         case TransferState.REFUNDED:
             return SwapRefunded(
                 f"the transfer failed and the money is back: {reason}",
@@ -92,6 +109,18 @@ def failure_of(swap: StoredSwap) -> Layer2Error | None:
                 transfer_id=swap.deal.id,
                 swap_id=swap.deal.terms.swap_id,
             )
+
+
+def needs_attention(swaps: Sequence[StoredSwap]) -> UnknownOutcome:
+    """The error that names transfers which a person must look at."""
+    reasons = [getattr(swap.state, "reason", "") for swap in swaps]
+    named = "; ".join(f"{swap.deal.id}: {reason}" for swap, reason in zip(swaps, reasons, strict=True))
+    return UnknownOutcome(
+        f"a person must look at what cannot happen while the assumptions hold: {named}",
+        transfer_id=swaps[0].deal.id,
+        reason=reasons[0],
+        hint="the runbook says what to do; the transfer is still watched",
+    )
 
 
 def _quote(deal: Deal) -> TransferQuote:

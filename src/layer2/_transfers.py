@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from layer2._transfer_view import event_of, failure_of, is_decided, step, transfer_of
+from layer2._transfer_view import ends_a_wait, event_of, failure_of, step, transfer_of
 from layer2.addresses import Address, EvmAddress, InvoiceText, LightningAddress, LnurlPay, NodeId, parse_address
 from layer2.assets import BTC, AssetId, check_amount
 from layer2.errors import (
@@ -356,7 +356,7 @@ class TransferService:
         """See ``Transfer.result_async``."""
         try:
             swap = await self._operations.run(
-                lambda: self._engine.wait_for(transfer_id, is_decided),
+                lambda: self._engine.wait_for(transfer_id, ends_a_wait),
                 timeout=timeout,
                 cancel=cancel,
                 what="waiting for a transfer",

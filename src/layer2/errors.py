@@ -304,10 +304,12 @@ class PaymentFailed(Layer2Error):
 
 
 class UnknownOutcome(Layer2Error):
-    """It may or may not have happened. Ask for the status of ``tx_id`` before anything else."""
+    """It may or may not have happened. Ask for the status of ``tx_id`` or ``transfer_id`` before anything else."""
 
     tx_id: Any = None
     transfer_id: str | None = None
+    reason: str | None = None
+    """Why a person must look at the transfer, if that is so."""
     default_money_may_have_moved = True
 
 

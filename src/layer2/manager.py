@@ -10,7 +10,8 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final, Literal, Self, overload
 
 from layer2._clock import Clock, SystemClock
-from layer2._health import Health, HealthState, ProtocolHealth
+from layer2._health import Health, HealthState, TaskHealth, worst
+from layer2._layer_watch import LayerWatch, tasks_of
 from layer2._metrics import Levels, Metrics
 from layer2._observe import Event, EventDispatcher
 from layer2._operations import Operations
@@ -98,7 +99,7 @@ class Layer2Manager:
         self._news: TransferNews | None = None
         self._starting = asyncio.Lock()
         self._closed = False
-        self._opened_ms = self._clock.now_ms()
+        self._watch = LayerWatch(self._clock)
 
     async def __aenter__(self) -> Self:
         await self._open()
@@ -159,6 +160,7 @@ class Layer2Manager:
             for name, result in zip(names, results, strict=True):
                 if isinstance(result, Layer2Error):
                     self._failures[name] = result
+                    self._watch.failed(name, result)
                 elif isinstance(result, BaseException):
                     raise result
                 else:
@@ -197,6 +199,7 @@ class Layer2Manager:
             self._stack.push_async_callback(protocol.close_async)
         self._protocols[name] = protocol
         await protocol.initialize_async()
+        self._watch.started(name, protocol)
 
     async def _start_transfers(self) -> None:
         from layer2.bob import BobClient
@@ -301,6 +304,7 @@ class Layer2Manager:
 
         Raises:
             SwapRefunded: it failed and the money is back; SwapRefused, SwapExpired: nothing was bound.
+            UnknownOutcome: it needs attention (``reason``).
             FeeLimitExceeded, InsufficientFunds, ValidationError: refused before anything was sent.
             AsyncTimeout, TaskCancelled: the wait ended; ``transfer_id`` says under which id it goes on.
         """
@@ -394,13 +398,17 @@ class Layer2Manager:
         return await self._service("list_transfers_async").page(state, limit, after)
 
     async def wait_idle_async(self, *, timeout: Timeout = None, cancel: asyncio.Event | None = None) -> None:
-        """Wait until no transfer is unfinished, finality included."""
+        """Wait until no transfer is unfinished, finality included.
+
+        Raises:
+            UnknownOutcome: what is left needs attention; the message names each transfer.
+        """
         self._service("wait_idle_async")
         engine = self._engine
         assert engine is not None
 
         async def wait() -> None:
-            while engine.active:
+            while engine.active > len(engine.stuck_swaps):
                 await self._clock.sleep(0.1)
 
         try:
@@ -410,6 +418,10 @@ class Layer2Manager:
         except (AsyncTimeout, TaskCancelled) as error:
             error.run_again_by = engine.run_again_by
             raise
+        if stuck := engine.stuck_swaps:
+            from layer2._transfer_view import needs_attention
+
+            raise needs_attention(stuck)
 
     def on_event(self, callback: Callable[[Event], object]) -> Callable[[], None]:
         """Call ``callback`` with each event from now on; gives a function that ends it."""
@@ -429,24 +441,16 @@ class Layer2Manager:
 
     def health(self) -> Health:
         """The state of the manager and of each layer, from memory: it asks nobody."""
-        protocols = {
-            name: ProtocolHealth(
-                state=HealthState.FAILED if name in self._failures else HealthState.OK,
-                since_ms=self._opened_ms,
-                reason=str(self._failures[name]) if name in self._failures else None,
-            )
-            for name in self._protocols
-        }
-        state = HealthState.OK
+        protocols, tasks = dict(self._watch.layers), self._tasks()
+        state = worst([worst([part.state for part in protocols.values()]), *(task.state for task in tasks.values())])
         if self._closed:
             state = HealthState.CLOSED
         elif not protocols:
             state = HealthState.STARTING
-        elif self._failures:
-            state = HealthState.FAILED if len(self._failures) == len(protocols) else HealthState.DEGRADED
         return Health(
             state=state,
             protocols=protocols,
+            tasks=tasks,
             unfinished_transfers=0 if self._engine is None else self._engine.active,
             needs_attention=tuple(sorted(self._attention)),
             run_again_by=None if self._engine is None else self._engine.run_again_by,
@@ -454,12 +458,21 @@ class Layer2Manager:
             operations_queued=self._operations.queued,
         )
 
+    def _tasks(self) -> dict[str, TaskHealth]:
+        tasks = {"health": self._watch.task} if self._watch.layers else {}
+        if self._engine is not None:
+            tasks |= self._engine.tasks
+        for name, protocol in self._protocols.items():
+            tasks |= tasks_of(name, protocol)
+        return tasks
+
     async def close_async(self) -> None:
         """Close everything, in bounded time. Unfinished transfers stay in the store. Idempotent."""
         if self._closed:
             return
         self._closed = True
         self._metrics.close()
+        await self._watch.close()
         await self._operations.close_async()
         await self._stack.aclose()
 

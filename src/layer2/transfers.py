@@ -176,6 +176,7 @@ class Transfer:
 
         Raises:
             SwapRefunded: it failed and the money is back; SwapExpired: nothing was ever bound.
+            UnknownOutcome: it needs attention, ``reason`` says why; it is still watched, and waiting again may end better.
             AsyncTimeout, TaskCancelled: the wait ended first.
         """
         return await self._host.transfer_result(self.id, timeout, cancel)

@@ -121,7 +121,9 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_logged(store, caplog)
     with caplog.at_level(logging.ERROR, logger="layer2.storage"):
         go_on.set()
         assert await store.run(get) is None
-    assert [each.message for each in caplog.records] == ["store.failed_unobserved: StorageError"]
+    assert [(each.event_code, each.exc_info[0]) for each in caplog.records] == [
+        ("storage.failed_unobserved", StorageError)
+    ]
 
 
 async def test_closing_waits_for_what_was_begun_and_is_idempotent(url, clock):

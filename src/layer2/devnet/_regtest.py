@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
 from layer2._clock import Clock, SystemClock
+from layer2._observe import log_event
 from layer2.devnet._anvil import Anvil, EvmAccount
 from layer2.devnet._binaries import NodeBinaries, ensure_binaries
 from layer2.devnet._btcd import Btcd, BtcdEndpoint
@@ -29,6 +30,10 @@ _RESERVE_SAT = 200_000_000
 _ANNOUNCED_AFTER = 6
 
 logger = logging.getLogger("layer2.devnet")
+
+
+def _log_progress(text: str) -> None:
+    log_event(logger, logging.INFO, "devnet.progress", text)
 
 
 class RegtestNetwork:
@@ -68,7 +73,7 @@ class RegtestNetwork:
         self._keep = keep
         self._binaries = binaries
         self._clock: Clock = clock or SystemClock()
-        self._progress = progress or logger.info
+        self._progress = progress or _log_progress
         self._directory: Path | None = None
         self._btcd: Btcd | None = None
         self._anvil: Anvil | None = None
@@ -82,7 +87,8 @@ class RegtestNetwork:
             self._keep = True
             await self._stop()
             if self._directory is not None:
-                logger.warning("the devnet did not start; its logs are in %s", self._directory)
+                text = f"the devnet did not start; its logs are in {self._directory}"
+                log_event(logger, logging.WARNING, "devnet.start_failed", text)
             raise
         return self
 
@@ -272,7 +278,7 @@ class RegtestNetwork:
         try:
             await self._btcd_process.mine_for_ever(interval_s)
         except NodeError:
-            logger.exception("scheduled mining has stopped")
+            log_event(logger, logging.WARNING, "devnet.mining_stopped", "scheduled mining has stopped", exc_info=True)
             raise
 
     async def _fund(self) -> None:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from layer2._observe import log_event
 from layer2.errors import (
     Expired,
     InsufficientFunds,
@@ -213,7 +214,9 @@ class Delivery:
         self._pool.reprice(live, updated, tx)
         live.priced_s = self._clock.monotonic_s()
         live.blocks_passed = 0
-        _log.info("evm_fee_bumped", extra={"tx_id": str(self.tx_id(live)), "max_fee_per_gas": price.max_fee_per_gas})
+        tx_id, per_gas = self.tx_id(live), price.max_fee_per_gas
+        text = f"transaction {tx_id} now offers {per_gas} wei per gas"
+        log_event(_log, logging.INFO, "evm.fee_bumped", text, tx_id=tx_id, max_fee_per_gas=per_gas)
         return True
 
     async def raise_price(self, live: LiveTx, *, times: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
@@ -15,7 +14,6 @@ from layer2.errors import (
     AsyncRuntimeError,
     Expired,
     IdempotencyConflict,
-    Layer2Error,
     StorageError,
     ValidationError,
 )
@@ -24,6 +22,7 @@ from layer2.evm._fees import DataFee, FeeLimits, FeeOracle, NoDataFee, offer
 from layer2.evm._funds import Funds
 from layer2.evm._journal import TxJournal, TxRecord, TxState
 from layer2.evm._live import LivePool, LiveTx, live_from, variant_of
+from layer2.evm._loops import SenderLoops
 from layer2.evm._queue import Job, JobQueue, KeyLocks, SubmitProgress, request_digest
 from layer2.evm._status import Heads, StatusReader
 from layer2.evm._sure_journal import SureTxJournal
@@ -33,12 +32,12 @@ from layer2.transactions import Depth, EvmCall, Outcome, TxStatus
 
 if TYPE_CHECKING:
     from layer2._clock import Clock
+    from layer2._health import LoopHealth
     from layer2.evm._client import EvmClient
     from layer2.protocol import Signer
 
 __all__ = ["TxSender"]
 
-_log = logging.getLogger("layer2.evm")
 _PLAIN_TRANSFER_GAS = 21_000
 _DECIDED = (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.REPLACED)
 
@@ -82,6 +81,7 @@ class TxSender:
         )
         self._reader = StatusReader(client, journal, self._heads, self._pool.by_hash, layer=self.settings.layer)
         self._queue = JobQueue()
+        self.loops = SenderLoops(self.account, clock, self.settings.poll_interval_s)
         self._wake_tracker = asyncio.Event()
         self._nonce_lock = asyncio.Lock()
         self._look_lock = asyncio.Lock()
@@ -102,8 +102,9 @@ class TxSender:
         if self._tasks:
             return
         await self.resume()
-        for work in (partial(self._dispatch, exits=False), partial(self._dispatch, exits=True), self._track):
-            self._spawn(self._supervise(work))
+        self._spawn(self.loops.keep("queue", partial(self._dispatch, exits=False)))
+        self._spawn(self.loops.keep("exits", partial(self._dispatch, exits=True)))
+        self._spawn(self.loops.keep("tracker", self._track))
 
     async def resume(self) -> None:
         """Load the open records; the next look at the chain sends again, with the same bytes, what is not included."""
@@ -287,10 +288,11 @@ class TxSender:
             raise self._delivery.unknown(live)
         return live.record
 
-    async def _dispatch(self, *, exits: bool) -> None:
+    async def _dispatch(self, health: LoopHealth, *, exits: bool) -> None:
         """Take jobs from one line, as long as the window is open. The lines do not wait for each other's nodes."""
         while True:
             await self._queue.arrival(exits=exits)
+            health.worked()
             while self._may_launch(exits=exits) and (job := self._queue.take(exits=exits)) is not None:
                 self._launching += 1
                 try:
@@ -424,13 +426,14 @@ class TxSender:
             self._funds.forget()
         self._queue.nudge()
 
-    async def _track(self) -> None:
+    async def _track(self, health: LoopHealth) -> None:
         settings = self.settings
         while True:
             self._wake_tracker.clear()
             if len(self._pool) or len(self._queue) or self._journal.in_doubt:
                 await self._look()
                 self._fill_hole()
+            health.worked()
             await self._clock.sleep(settings.poll_interval_s)
             waited = settings.poll_interval_s
             while not self._wake_tracker.is_set() and not self._pool.waiting and waited < settings.idle_poll_interval_s:
@@ -465,17 +468,6 @@ class TxSender:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _supervise(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Keep one of the loops running: an endpoint or a store that fails now may work again later."""
-        while True:
-            try:
-                await work()
-            except Layer2Error as error:
-                _log.warning("evm_sender_error", extra={"account": str(self.account), "error": str(error)})
-            except Exception:  # noqa: BLE001 - logged with its trace, and the loop goes on
-                _log.exception("evm_sender_failed", extra={"account": str(self.account)})
-            await self._clock.sleep(self.settings.poll_interval_s)
 
 
 def _conflict(key: str) -> IdempotencyConflict:

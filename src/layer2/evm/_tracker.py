@@ -7,6 +7,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from layer2._observe import log_event
 from layer2.errors import Layer2Error
 from layer2.evm._journal import TxState
 from layer2.evm._live import Inclusion, LivePool, LiveTx
@@ -82,7 +83,8 @@ class Tracker:
                 self._lags += 1  # a replica that is behind the one asked before, or a chain that became shorter
                 return
             if known is None or known.hash != previous.hash:
-                _log.warning("evm_reorg", extra={"block_number": previous.number})
+                text = f"block {previous.number} was reorganised away"
+                log_event(_log, logging.WARNING, "evm.reorg", text, block_number=previous.number)
                 await self._recheck(self._pool.up_to(previous.number))
         self._lags = 0
         self._head = head
@@ -125,7 +127,7 @@ class Tracker:
                     confirmed.append(live)
                 elif header is not None or self._lags >= _LOOKS_OF_LAG:
                     self._pool.exclude(live)
-                    _log.warning("evm_tx_reorged", extra={"tx_id": str(self._delivery.tx_id(live))})
+                    self._warn("evm.tx_reorged", live, "is in the chain no more: it is sent again")
         return confirmed
 
     async def _deepen(self) -> None:
@@ -168,7 +170,7 @@ class Tracker:
             receipt = await self._receipt(live)
             live.missing_seen = live.missing_seen + 1 if receipt is None else 0
             if live.missing_seen >= _MISSING_LOOKS:
-                _log.warning("evm_tx_replaced", extra={"tx_id": str(self._delivery.tx_id(live))})
+                self._warn("evm.tx_replaced", live, "can never take effect: its nonce was used by another")
                 await self._close(live, replace(live.record, state=TxState.REPLACED))
 
     async def _close(self, live: LiveTx, record: TxRecord) -> None:
@@ -201,7 +203,11 @@ class Tracker:
             else:
                 await self._delivery.again(live)
         except Layer2Error as error:
-            _log.warning("evm_resend_failed", extra={"tx_id": str(self._delivery.tx_id(live)), "error": str(error)})
+            self._warn("evm.resend_failed", live, f"could not be sent again: {error}")
+
+    def _warn(self, code: str, live: LiveTx, what: str) -> None:
+        tx_id = self._delivery.tx_id(live)
+        log_event(_log, logging.WARNING, code, f"transaction {tx_id} {what}", tx_id=tx_id)
 
     def _steps(self, behind: list[LiveTx]) -> int:
         """By how many steps to raise the price: more as the nearest deadline among it and those behind it comes closer."""

@@ -152,8 +152,8 @@ class ProviderDaemon:
         except BaseException:
             await self._stack.aclose()
             raise
-        log = {"event_code": "provider.started"}
-        logger.info("provider: listens on %s, %d swaps open", self.url, self.runtime.inventory.active, extra=log)
+        text = f"provider: listens on {self.url}, {self.runtime.inventory.active} swaps open"
+        logger.info("%s", text, extra={"event_code": "provider.started"})
 
     async def serve(self) -> None:
         """Return when ``stop`` was called.

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Self, TypeVar
 
+from layer2._observe import log_event
 from layer2.errors import AsyncRuntimeError, StoreInUse
 from layer2.storage._session import Session, StoreInfo
 
@@ -161,4 +162,5 @@ def _log_failure(future: object) -> None:
 
     assert isinstance(future, Future)
     if not future.cancelled() and (error := future.exception()) is not None:
-        _log.error("store.failed_unobserved: %s", type(error).__name__, exc_info=error)
+        text = f"a transaction whose caller was cancelled failed: {type(error).__name__}"
+        log_event(_log, logging.ERROR, "storage.failed_unobserved", text, exc_info=error)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from layer2._clock import Clock
+from layer2._health import LoopHealth
 from layer2._observe import log_event, operation_context
 from layer2.errors import AsyncRuntimeError, Layer2Error, NodeError, StorageError
 from layer2.swaps._act import Actor
@@ -69,6 +70,7 @@ class SwapDriver:
         self._cancel_requests: set[str] = set()
         self._withdrawals: set[str] = set()
         self._heads: asyncio.Task[None] | None = None
+        self.heads_health = LoopHealth(clock)
         self._closed = False
 
     async def start(self) -> int:
@@ -142,10 +144,13 @@ class SwapDriver:
         while True:
             try:
                 await self._chain.wait_for_block()
+                self.heads_health.worked()
             except Layer2Error as error:
+                self.heads_health.failed(error)
                 log_event(logger, logging.WARNING, "swap.heads_failed", f"cannot follow the chain's head: {error}")
                 await self._clock.sleep(self._poll_s)
-            except Exception:  # noqa: BLE001 - waking is a convenience: every swap is also looked at on its own
+            except Exception as error:  # noqa: BLE001 - waking is a convenience: every swap is also looked at on its own
+                self.heads_health.failed(type(error).__name__)
                 log_event(
                     logger, logging.ERROR, "swap.heads_failed", "following the chain's head failed", exc_info=True
                 )

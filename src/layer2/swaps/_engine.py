@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from layer2._clock import Clock
+from layer2._health import TaskHealth
 from layer2._observe import log_event
 from layer2.lightning import LightningNode
 from layer2.swaps._act import Actor
@@ -18,7 +19,7 @@ from layer2.swaps._look import Looker
 from layer2.swaps._machine import first_state
 from layer2.swaps._ports import Counterparty, StoredSwap, SwapChain, SwapStore
 from layer2.swaps._preimage import PreimageSource
-from layer2.swaps._states import Deal, State
+from layer2.swaps._states import Deal, NeedsAttention, State
 
 __all__ = ["EngineStore", "SwapEngine"]
 
@@ -180,6 +181,16 @@ class SwapEngine:
         """Unix seconds by which a swap under way must be driven again; None if nothing of ours is bound in it."""
         swap = self._open.get(swap_id)
         return None if swap is None else act_by(swap.deal, swap.state)
+
+    @property
+    def tasks(self) -> Mapping[str, TaskHealth]:
+        """How the background tasks fare, by name."""
+        return {"swap.heads": self._driver.heads_health.value}
+
+    @property
+    def stuck_swaps(self) -> tuple[StoredSwap, ...]:
+        """Those under way that a person must look at: waiting does not end them."""
+        return tuple(swap for swap in self._open.values() if isinstance(swap.state, NeedsAttention))
 
     def _take(self, swap: StoredSwap) -> None:
         if swap.state.final:
