@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from layer2._transfer_view import step, transfer_of
 from layer2.errors import AsyncRuntimeError, NotFound
 from layer2.storage import Store, SwapJournal
-from layer2.swaps import Role
+from layer2.swaps import Role, every_unfinished
 from layer2.transfers import Transfer, TransferEvent, TransferState
 
 if TYPE_CHECKING:
@@ -63,13 +63,10 @@ class StoredTransfers:
         return found[:limit]
 
     async def unfinished(self) -> list[Transfer]:
-        """Transfers that a process has yet to drive, those included that are settled and watched to finality; by id."""
-        found: list[Transfer] = []
-        after: str | None = None
-        while self._journal is not None and (page := await self._journal.unfinished(after=after, limit=_PAGE)):
-            found += [await self.get(swap_id) for swap_id in page]
-            after = page[-1]
-        return found
+        """Transfers that a process has yet to drive, those included that are settled and watched to finality; exits first."""
+        if self._journal is None:
+            return []
+        return [transfer_of(swap, self) async for swap in every_unfinished(self._journal)]
 
     async def proof(self, transfer_id: str) -> TransferProof:
         """The proof that was made of a transfer. Raises ``NotFound``: there is none yet."""

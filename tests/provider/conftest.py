@@ -90,7 +90,7 @@ class ScriptedChain:
     async def send_refund_early(self, key, lock, signature):
         self.sent.append(("refund_early", lock.lock_id))
 
-    async def wait_for_block(self):
+    async def next_block(self):
         await asyncio.Event().wait()
 
 

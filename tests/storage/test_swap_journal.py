@@ -4,10 +4,10 @@ import pytest
 
 from layer2.errors import IdempotencyConflict, NotFound, StorageError
 from layer2.storage import StaleVersion, SwapJournal, swaps
-from layer2.swaps import HashTakenError
+from layer2.swaps import HashTakenError, every_unfinished
 from layer2.swaps._effects import PayInvoice, SendLock
 from layer2.swaps._observations import CancelRequested
-from layer2.swaps._states import Abandoned, Agreed, Locking, Offered, Paying, Role
+from layer2.swaps._states import Abandoned, Agreed, Locking, Offered, Paying, Revealed, Role
 
 
 @pytest.fixture
@@ -77,10 +77,13 @@ async def test_unfinished_swaps_of_the_role_come_in_pages(clients, providers, ma
         await insert(clients, make_deal(number))
     await insert(providers, make_deal(6, role=Role.PROVIDER))
     await move(clients, await clients.load(make_deal(2).id), Abandoned(reason="gone"))
-    first = await clients.unfinished(after=None, limit=3)
-    rest = await clients.unfinished(after=first[-1], limit=3)
-    assert [int(each, 16) for each in first + rest] == [1, 3, 4, 5]
-    assert [int(each, 16) for each in await providers.unfinished(after=None, limit=3)] == [6]
+    await move(clients, await clients.load(make_deal(4).id), Revealed())
+    first = await clients.unfinished(exits=False, after=None, limit=2)
+    rest = await clients.unfinished(exits=False, after=first[-1].id, limit=2)
+    assert [int(each.id, 16) for each in first + rest] == [1, 3, 5]
+    assert [each.id for each in await clients.unfinished(exits=True, after=None, limit=2)] == [make_deal(4).id]
+    assert [int(each.id, 16) async for each in every_unfinished(clients)] == [4, 1, 3, 5]
+    assert [int(each.id, 16) async for each in every_unfinished(providers)] == [6]
     assert [int(each.id, 16) for each in await clients.page(kinds=None, limit=10, after=None)] == [5, 4, 3, 2, 1]
 
 

@@ -60,7 +60,7 @@ class Chain:
     async def safe_lag_s(self):
         return 0
 
-    async def wait_for_block(self):
+    async def next_block(self):
         await asyncio.Event().wait()
 
 

@@ -35,7 +35,7 @@ class Chain:
     async def send_lock(self, key, lock, *, not_after):
         self.shown = make_view(LOCKED, LOCKED, NEVER)
 
-    async def wait_for_block(self):
+    async def next_block(self):
         await asyncio.Event().wait()
 
 

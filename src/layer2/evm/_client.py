@@ -176,6 +176,14 @@ class EvmClient:
         """The contract code at an address; empty for none."""
         return as_data(await self.request("eth_getCode", str(account), _state_param(block)), "code")
 
+    async def storage_at(self, account: EvmAddress, slot: bytes, block: BlockRef = "latest") -> int:
+        """The value of a storage slot; 0 also where there is no such account."""
+        answer = await self.request("eth_getStorageAt", str(account), data(slot), _state_param(block))
+        value = as_data(answer, "storage value")
+        if len(value) > 32:
+            raise UnexpectedReply("the value of a storage slot has at most 32 bytes")
+        return int.from_bytes(value)
+
     async def call(
         self,
         to: EvmAddress | None,

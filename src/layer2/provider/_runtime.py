@@ -13,7 +13,16 @@ from layer2.provider._inventory import Inventory
 from layer2.provider._room import Room
 from layer2.provider._service import ProviderPlace, ProviderService
 from layer2.storage import Store, SwapJournal, swaps
-from layer2.swaps import ClaimSearch, EvmAccount, EvmSwapChain, NoCounterparty, Role, StoredSwap, SwapEngine
+from layer2.swaps import (
+    ClaimSearch,
+    EvmAccount,
+    EvmSwapChain,
+    NoCounterparty,
+    Role,
+    StoredSwap,
+    SwapEngine,
+    every_unfinished,
+)
 
 if TYPE_CHECKING:
     from layer2.evm import EvmClient, FeeOracle, TxJournal, TxSender
@@ -120,11 +129,8 @@ class ProviderRuntime:
 
     async def start(self) -> int:
         """Count what is open, then drive it. Returns how many swaps that is."""
-        after: str | None = None
-        while page := await self.journal.unfinished(after=after, limit=200):
-            for swap_id in page:
-                self.inventory.changed(await self.journal.load(swap_id))
-            after = page[-1]
+        async for swap in every_unfinished(self.journal):
+            self.inventory.changed(swap)
         return await self.engine.start()
 
     async def close(self) -> None:

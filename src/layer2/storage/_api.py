@@ -6,7 +6,6 @@ from layer2.storage._codecs import state_kinds
 from layer2.storage._history import history, verify_history
 from layer2.storage._meta import next_preimage_time
 from layer2.storage._queries import (
-    active_ids,
     by_idempotency_key,
     by_lock_id,
     by_payment_hash,
@@ -28,7 +27,6 @@ from layer2.storage._swaps import (
 )
 
 __all__ = [
-    "active_ids",
     "annotate",
     "apply_transition",
     "by_idempotency_key",

@@ -29,6 +29,7 @@ __all__ = [
     "encode_effect",
     "encode_observation",
     "encode_state",
+    "exit_kinds",
     "state_kinds",
 ]
 
@@ -127,3 +128,8 @@ def decode_deal(shape: int, text: str) -> Deal:
 def state_kinds() -> frozenset[str]:
     """The names of all states, as ``list_swaps`` takes them."""
     return frozenset(_STATES[CURRENT])
+
+
+def exit_kinds() -> frozenset[str]:
+    """The names of the states of swaps that are on their way out, against a deadline."""
+    return frozenset(kind for kind, shape in _STATES[CURRENT].items() if shape.cls.exit)

@@ -32,9 +32,9 @@ class SwapJournal:
         """One swap. Raises ``NotFound``."""
         return await self._store.run(swaps.load_swap, swap_id)
 
-    async def unfinished(self, *, after: str | None, limit: int) -> list[str]:
-        """Ids of swaps that are not final, by id, a page at a time."""
-        return await self._store.run(swaps.active_ids, role=self._role, after_id=after, limit=limit)
+    async def unfinished(self, *, exits: bool, after: str | None, limit: int) -> list[StoredSwap]:
+        """See ``SwapStore``."""
+        return await self._store.run(swaps.page_active, role=self._role, exits=exits, after_id=after, limit=limit)
 
     async def by_key(self, idempotency_key: str) -> StoredSwap | None:
         """The swap that was begun under a key."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import Connection, Row, Select, and_, bindparam, func, or_, select, true
 
 from layer2.errors import NotFound
-from layer2.storage._codecs import decode_deal, decode_effect, decode_state
+from layer2.storage._codecs import decode_deal, decode_effect, decode_state, exit_kinds
 from layer2.storage._meta import EPOCH
 from layer2.storage._rows import EffectStatus, StoredEffect, StoredSwap
 from layer2.storage._tables import meta, swap, swap_effect
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from layer2.swaps._states import Role
 
 __all__ = [
-    "active_ids",
     "by_idempotency_key",
     "by_lock_id",
     "by_payment_hash",
@@ -36,20 +35,20 @@ MAX_PAGE: Final = 1000
 _NOW_EPOCH: Final = select(meta.c.value).where(meta.c.key == EPOCH).scalar_subquery().label("now_epoch")
 _SWAP: Final = select(swap, _NOW_EPOCH)
 _BY_ID: Final = _SWAP.where(swap.c.id == bindparam("of_id"))
-_BY_IDS: Final = _SWAP.where(swap.c.id.in_(bindparam("ids", expanding=True))).order_by(swap.c.id)
 _BY_KEY: Final = _SWAP.where(swap.c.idempotency_key == bindparam("key"))
 _OLDEST_FIRST: Final = (swap.c.created_at_ms, swap.c.id)
 _BY_HASH: Final = _SWAP.where(swap.c.payment_hash == bindparam("hash")).order_by(*_OLDEST_FIRST)
 _BY_LOCK: Final = _SWAP.where(swap.c.lock_id == bindparam("lock_id")).order_by(*_OLDEST_FIRST)
 _IN_ORDER: Final = (swap_effect.c.swap_id, swap_effect.c.version, swap_effect.c.ordinal)
 _EFFECTS: Final = select(swap_effect).order_by(*_IN_ORDER)
-_ACTIVE: Final = (
-    select(swap.c.id)
-    .where(swap.c.active.is_(true()), swap.c.id > bindparam("after_id"))
+_LEAVING: Final = swap.c.state_kind.in_(sorted(exit_kinds()))
+_ALL_ACTIVE: Final = (
+    _SWAP.where(swap.c.active.is_(true()), swap.c.id > bindparam("after_id"))
     .order_by(swap.c.id)
     .limit(bindparam("page"))
 )
-_ACTIVE_OF: Final = _ACTIVE.where(swap.c.role == bindparam("of_role"))
+_ACTIVE: Final = {None: _ALL_ACTIVE, True: _ALL_ACTIVE.where(_LEAVING), False: _ALL_ACTIVE.where(~_LEAVING)}
+_ACTIVE_OF: Final = {exits: query.where(swap.c.role == bindparam("of_role")) for exits, query in _ACTIVE.items()}
 _PENDING: Final = swap_effect.c.status == EffectStatus.PENDING.value
 _EFFECTS_OF: Final = _EFFECTS.where(swap_effect.c.swap_id == bindparam("of_id"))
 _PENDING_OF: Final = _EFFECTS_OF.where(_PENDING)
@@ -85,21 +84,21 @@ def by_lock_id(conn: Connection, lock_id: bytes) -> list[StoredSwap]:
 
 
 def page_active(
-    conn: Connection, *, role: Role | None = None, after_id: str | None = None, limit: int = 200
+    conn: Connection,
+    *,
+    role: Role | None = None,
+    exits: bool | None = None,
+    after_id: str | None = None,
+    limit: int = 200,
 ) -> list[StoredSwap]:
-    """Unfinished swaps by id, a page at a time: pass the last id on; an empty list ends it."""
-    ids = active_ids(conn, role=role, after_id=after_id, limit=limit)
-    return _load(conn, _BY_IDS, ids=ids) if ids else []
+    """Unfinished swaps by id, a page at a time: pass the last id on; an empty list ends it.
 
-
-def active_ids(
-    conn: Connection, *, role: Role | None = None, after_id: str | None = None, limit: int = 200
-) -> list[str]:
-    """The ids of unfinished swaps, in order, a page at a time."""
+    ``exits``: only those on their way out against a deadline (True), or only the others (False).
+    """
     values: dict[str, Any] = {"after_id": after_id or "", "page": _page(limit)}
     if role is None:
-        return list(conn.execute(_ACTIVE, values).scalars())
-    return list(conn.execute(_ACTIVE_OF, {**values, "of_role": role.value}).scalars())
+        return _load(conn, _ACTIVE[exits], **values)
+    return _load(conn, _ACTIVE_OF[exits], of_role=role.value, **values)
 
 
 def count_active(conn: Connection, *, role: Role | None = None) -> int:

@@ -67,7 +67,15 @@ if TYPE_CHECKING:
         PaymentView,
         RefundOffer,
     )
-    from layer2.swaps._ports import Counterparty, NoCounterparty, StoredEffect, StoredSwap, SwapChain, SwapStore
+    from layer2.swaps._ports import (
+        Counterparty,
+        NoCounterparty,
+        StoredEffect,
+        StoredSwap,
+        SwapChain,
+        SwapStore,
+        every_unfinished,
+    )
     from layer2.swaps._preimage import FORBIDDEN_HASHES, PreimageSource, preimage_label, search_preimage
     from layer2.swaps._provider_client import HttpProvider, ProviderApi
     from layer2.swaps._requests import Account, Place, Price, SwapRequests
@@ -131,7 +139,7 @@ _HOMES = {
         "CancelRequested ChainView EffectRefused HashTaken InvoiceStatus InvoiceView LockReading LockStatus Observation "
         "OwnTransaction PaymentStatus PaymentView RefundOffer"
     ),
-    "_ports": "Counterparty NoCounterparty StoredEffect StoredSwap SwapChain SwapStore",
+    "_ports": "Counterparty NoCounterparty StoredEffect StoredSwap SwapChain SwapStore every_unfinished",
     "_preimage": "FORBIDDEN_HASHES PreimageSource preimage_label search_preimage",
     "_provider_client": "HttpProvider ProviderApi",
     "_requests": "Account Place Price SwapRequests",
@@ -237,6 +245,7 @@ __all__ = [
     "claim_room_s",
     "decide",
     "depth_wait_s",
+    "every_unfinished",
     "expected_s",
     "fast_s",
     "first_state",

@@ -19,18 +19,23 @@ from layer2.swaps._act import Actor
 from layer2.swaps._effects import Decision
 from layer2.swaps._look import Looker
 from layer2.swaps._machine import decide, withdraw
-from layer2.swaps._observations import CancelRequested, EffectRefused, HashTaken, Observation
-from layer2.swaps._ports import StoredSwap, SwapChain, SwapStore
+from layer2.swaps._observations import CancelRequested, ChainView, EffectRefused, HashTaken, Observation
+from layer2.swaps._ports import StoredSwap, SwapChain, SwapStore, every_unfinished
 from layer2.swaps._states import Deal, NeedsAttention, Watch
 
 __all__ = ["HashTakenError", "SwapDriver"]
 
 logger: Final = logging.getLogger("layer2.swaps")
 
-PAGE: Final = 200
-"""Swaps read at once when the driver starts."""
 RETRY_S: Final = 1.0
 RETRY_MAX_S: Final = 30.0
+
+REST_MAX_S: Final = 30.0
+"""Longest pause of a swap that only waits for an event on the chain, as long as there are few of them."""
+RESTING_LOOKS_A_S: Final = 100
+"""What swaps that only wait may ask of the endpoint together, in looks a second."""
+_FROM_THE_CHAIN: Final = frozenset({Watch.CHAIN, Watch.REFUND_OFFER})
+"""What a swap may watch that rests: the first wakes it, the second is in no hurry."""
 
 
 class HashTakenError(Exception):
@@ -67,6 +72,7 @@ class SwapDriver:
         self._urgent_steps = asyncio.Semaphore(parallel)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
+        self._locks: dict[bytes, set[str]] = {}
         self._cancel_requests: set[str] = set()
         self._withdrawals: set[str] = set()
         self._heads: asyncio.Task[None] | None = None
@@ -76,20 +82,15 @@ class SwapDriver:
     async def start(self) -> int:
         """Take up every unfinished swap of the store. Returns how many."""
         count = 0
-        after: str | None = None
-        while True:
-            page = await self._store.unfinished(after=after, limit=PAGE)
-            for swap_id in page:
-                self.adopt(swap_id)
-            count += len(page)
-            if len(page) < PAGE:
-                break
-            after = page[-1]
+        async for swap in every_unfinished(self._store):
+            self.adopt(swap)
+            count += 1
         self._heads = asyncio.create_task(self._follow_heads(), name="layer2 heads")
         return count
 
-    def adopt(self, swap_id: str) -> None:
-        """Drive a swap that is in the store. Asking twice is the same as once."""
+    def adopt(self, swap: StoredSwap) -> None:
+        """Drive a swap, given as it is in the store. Asking twice is the same as once."""
+        swap_id = swap.deal.id
         if self._closed:
             raise AsyncRuntimeError(
                 "the swap driver is closed; the swap stays in the store and goes on at the next start"
@@ -98,9 +99,11 @@ class SwapDriver:
             self.wake(swap_id)
             return
         self._wakes[swap_id] = asyncio.Event()
-        task = asyncio.create_task(self._drive(swap_id), name=f"layer2 swap {swap_id}")
+        self._locks.setdefault(swap.deal.terms.lock.lock_id, set()).add(swap_id)
+        self._on_load(swap)
+        task = asyncio.create_task(self._drive(swap), name=f"layer2 swap {swap_id}")
         self._tasks[swap_id] = task
-        task.add_done_callback(lambda _: self._forget(swap_id))
+        task.add_done_callback(lambda _: self._forget(swap.deal))
 
     def wake(self, swap_id: str) -> None:
         """Look at a swap now instead of at the next poll."""
@@ -134,16 +137,22 @@ class SwapDriver:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._actor.close()
 
-    def _forget(self, swap_id: str) -> None:
-        self._tasks.pop(swap_id, None)
-        self._wakes.pop(swap_id, None)
-        self._cancel_requests.discard(swap_id)
-        self._withdrawals.discard(swap_id)
+    def _forget(self, deal: Deal) -> None:
+        self._tasks.pop(deal.id, None)
+        self._wakes.pop(deal.id, None)
+        self._cancel_requests.discard(deal.id)
+        self._withdrawals.discard(deal.id)
+        lock_id = deal.terms.lock.lock_id
+        sharing = self._locks.get(lock_id, set())
+        sharing.discard(deal.id)
+        if not sharing:
+            self._locks.pop(lock_id, None)
 
     async def _follow_heads(self) -> None:
         while True:
+            changed: frozenset[bytes] | None = None
             try:
-                await self._chain.wait_for_block()
+                changed = await self._chain.next_block()
                 self.heads_health.worked()
             except Layer2Error as error:
                 self.heads_health.failed(error)
@@ -155,24 +164,26 @@ class SwapDriver:
                     logger, logging.ERROR, "swap.heads_failed", "following the chain's head failed", exc_info=True
                 )
                 await self._clock.sleep(RETRY_MAX_S)
-            for event in list(self._wakes.values()):
-                event.set()
+            if changed is None:
+                concerned = list(self._wakes)
+            else:
+                concerned = [swap_id for lock_id in changed for swap_id in self._locks.get(lock_id, ())]
+            for swap_id in concerned:
+                self.wake(swap_id)
 
-    async def _drive(self, swap_id: str) -> None:
-        with operation_context(transfer_id=swap_id):
-            await self._drive_to_end(swap_id)
+    async def _drive(self, swap: StoredSwap) -> None:
+        with operation_context(transfer_id=swap.deal.id):
+            await self._drive_to_end(swap)
 
-    async def _drive_to_end(self, swap_id: str) -> None:
-        swap = await self._retrying(swap_id, lambda: self._store.load(swap_id))
-        self._on_load(swap)
+    async def _drive_to_end(self, swap: StoredSwap) -> None:
         self._remind(swap)
-        failures = 0
+        swap_id, wake = swap.deal.id, self._wakes[swap.deal.id]
+        failures = quiet = 0
         while not swap.state.final:
-            wake = self._wakes[swap_id]
-            wake.clear()
             try:
                 async with self._urgent_steps if swap.state.urgent else self._steps:
-                    swap, moved = await self._step(swap)
+                    wake.clear()
+                    swap, moved, next_due_s = await self._step(swap)
             except StorageError as error:
                 # What could not be written was not done either: nothing is decided from memory, the row is read again.
                 failures += 1
@@ -194,8 +205,18 @@ class SwapDriver:
                 await self._pause(wake, _delay(failures))
                 continue
             failures = 0
-            if not moved:
+            quiet = quiet + 1 if next_due_s is not None else 0
+            if next_due_s is not None:
+                woken = await self._pause(wake, min(self._rest_s(swap, quiet), next_due_s))
+                quiet = 0 if woken else quiet
+            elif not moved:
                 await self._pause(wake, self._poll_s)
+
+    def _rest_s(self, swap: StoredSwap, quiet: int) -> float:
+        """How long a swap is left alone that only waits, after so many looks in a row at which nothing was to be seen."""
+        longest = min(REST_MAX_S, float(swap.deal.terms.timing.grace_s))
+        longest = max(longest, len(self._tasks) / RESTING_LOOKS_A_S)
+        return min(self._poll_s * 2.0 ** min(quiet - 1, 10), longest)
 
     async def _reload(self, old: StoredSwap) -> StoredSwap:
         """Read a swap again after a write failed: the write may have been made all the same, and then nobody was told."""
@@ -220,7 +241,9 @@ class SwapDriver:
                 await self._clock.sleep(delay)
                 delay = min(delay * 2, RETRY_MAX_S)
 
-    async def _pause(self, wake: asyncio.Event, seconds: float) -> None:
+    async def _pause(self, wake: asyncio.Event, seconds: float) -> bool:
+        """Wait for a wake-up, no longer than ``seconds``. Whether one came."""
+
         def woken(_: object) -> None:
             wake.set()
 
@@ -229,17 +252,24 @@ class SwapDriver:
         sleeper.add_done_callback(woken)
         try:
             await wake.wait()
+            slept = sleeper.done()
         finally:
             sleeper.remove_done_callback(woken)
             sleeper.cancel()
+        return not slept
 
-    async def _step(self, swap: StoredSwap) -> tuple[StoredSwap, bool]:
-        """Look once at everything the state watches; move on the first thing that matters; else do what is wanted."""
+    async def _step(self, swap: StoredSwap) -> tuple[StoredSwap, bool, float | None]:
+        """Look once at everything the state watches; move on the first thing that matters; else do what is wanted.
+
+        Gives the swap, whether it moved, and, if until then only an event on the chain can concern it, the seconds to its next
+        deadline.
+        """
         swap_id = swap.deal.id
         if swap_id in self._cancel_requests:
             self._cancel_requests.discard(swap_id)
             if (moved := await self._observe(swap, CancelRequested())) is not None:
-                return moved, True
+                return moved, True, None
+        next_due_s: float | None = None
         trouble: Layer2Error | None = None
         for watch in sorted(swap.state.watches):
             try:
@@ -251,12 +281,14 @@ class SwapDriver:
             if seen is None:
                 continue
             if (moved := await self._observe(swap, seen)) is not None:
-                return moved, True
+                return moved, True, None
             if swap_id in self._withdrawals:
                 self._withdrawals.discard(swap_id)
                 decision = withdraw(swap.deal, swap.state, seen)
                 if decision is not None:
-                    return await self._enter(swap, decision, seen), True
+                    return await self._enter(swap, decision, seen), True, None
+            if isinstance(seen, ChainView):
+                next_due_s = _seconds_to_rest(swap, seen)
         for wanted in swap.effects:
             try:
                 refused = await self._actor.act(swap, wanted, lambda: self.wake(swap_id))
@@ -265,10 +297,10 @@ class SwapDriver:
                 continue
             if refused is not None and (moved := await self._refused(swap, refused)) is not None:
                 # Not as a move: where the new state comes to want the same again, it is not asked for without a pause.
-                return moved, False
+                return moved, False, None
         if trouble is not None:
             raise trouble
-        return swap, False
+        return swap, False, next_due_s
 
     async def _refused(self, swap: StoredSwap, refused: EffectRefused) -> StoredSwap | None:
         text = f"swap {swap.deal.id}: {refused.key} is not done: {refused.reason}"
@@ -304,3 +336,19 @@ class SwapDriver:
 
 def _delay(failures: int) -> float:
     return min(RETRY_S * 2.0 ** min(failures - 1, 10), RETRY_MAX_S)
+
+
+def _seconds_to_rest(swap: StoredSwap, view: ChainView) -> float | None:
+    """How long nothing but an event on the chain can concern a swap: until its next deadline; None: look again soon."""
+    deal = swap.deal
+    lock = deal.terms.lock
+    now = max(view.now_s, view.head_timestamp)
+    if (
+        swap.effects
+        or not swap.state.watches <= _FROM_THE_CHAIN
+        or view.latest != view.at_depth
+        or now >= lock.timelock
+    ):
+        return None
+    deadlines = (deal.terms.lock_by, deal.invoice_expires_at, lock.timelock)
+    return float(min(deadline for deadline in deadlines if deadline > now) - now)

@@ -121,7 +121,7 @@ class SwapEngine:
             bind_hash=bind_hash,
         )
         if not swap.state.final:
-            self._driver.adopt(swap.deal.id)
+            self._driver.adopt(swap)
         self._changed(swap)
         return swap
 

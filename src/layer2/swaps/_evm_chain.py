@@ -13,6 +13,7 @@ from layer2.evm import (
     REFUND_GAS,
     LockPhase,
     TxState,
+    decode_state,
     decode_status,
     decode_transaction,
     encode_allowance,
@@ -23,12 +24,14 @@ from layer2.evm import (
     encode_refund_cooperative,
     encode_status,
     encode_transfer,
+    storage_slot,
 )
 from layer2.swaps._observations import ChainView, LockReading, LockStatus, OwnTransaction
 from layer2.transactions import Depth, EvmCall
 
 if TYPE_CHECKING:
     from layer2._clock import Clock
+    from layer2.addresses import EvmAddress
     from layer2.evm import EvmClient, Header, TxJournal, TxRecord, TxSender
     from layer2.terms import DepthPolicy, Lock
 
@@ -43,6 +46,9 @@ _STATUS: Final = {
 _APPROVE_GAS: Final = 120_000
 _UNLIMITED: Final = 2**256 - 1
 _ENOUGH: Final = 2**128
+_LONGEST_GAP: Final = 100
+"""Blocks that may have come between two heads before every swap is looked at instead of searching events."""
+_SEARCHED_AGAIN: Final = 2
 
 
 class EvmSwapChain:
@@ -81,23 +87,27 @@ class EvmSwapChain:
         self._approved: set[tuple[bytes, bytes]] = set()
         self._approving: dict[tuple[bytes, bytes], bytes] = {}
         self._approve_lock = asyncio.Lock()
+        self._contracts: set[EvmAddress] = set()
         self._head: Header | None = None
         self._heads: dict[str, tuple[float, Header]] = {}
         self._head_locks: dict[str, asyncio.Lock] = {}
 
     async def view(self, lock: Lock, policy: DepthPolicy, *, lock_key: str | None) -> ChainView:
         """The lock at three depths now, and what became of our own lock transaction sent under ``lock_key``."""
+        self._contracts.add(lock.contract)
         # Asked first: a transaction that dies in between is still reported as open, never the other way round.
         own_lock = OwnTransaction.NONE if lock_key is None else await self._own_transaction(lock_key)
         head = await self._header("latest")
         finalized = await self._header("finalized")
         deep = await self._deep_block(policy, head, finalized)
         # By hash: three answers of one branch, even while the chain reorganises.
-        latest = await self._reading(lock, head)
+        latest = await self._slot(lock, head)
         if latest.status is LockStatus.NEVER:
             at_depth = final = latest
             if finalized.timestamp < lock.timelock and own_lock is not OwnTransaction.DEAD:
                 return self._as_view(latest, at_depth, final, head, finalized, own_lock)
+            # An empty slot may also be one of no contract at all; before a lock is given up, the contract itself is asked.
+            latest = await self._reading(lock, head)
         at_depth = latest if deep.hash == head.hash else await self._reading(lock, deep)
         final = at_depth if deep.hash == finalized.hash else await self._reading(lock, finalized)
         return self._as_view(latest, at_depth, final, head, finalized, own_lock)
@@ -148,6 +158,12 @@ class EvmSwapChain:
                 if policy.confirmations == 1:
                     return head
                 return await self._header(max(0, head.number - policy.confirmations + 1))
+
+    async def _slot(self, lock: Lock, block: Header) -> LockReading:
+        """A lock's state from its storage slot, which costs an endpoint much less than a call."""
+        value = await self._client.storage_at(lock.contract, storage_slot(lock.lock_id), block=block.hash)
+        state = decode_state(value, lock.preimage_hash)
+        return LockReading(status=_STATUS[state.phase], preimage=state.preimage)
 
     async def _reading(self, lock: Lock, block: Header) -> LockReading:
         answer = await self._client.call(lock.contract, encode_status(lock.lock_id), block=block.hash)
@@ -219,14 +235,33 @@ class EvmSwapChain:
         head, safe = await self._header("latest"), await self._header("safe")
         return head.timestamp - safe.timestamp
 
-    async def wait_for_block(self) -> None:
-        """Return when the head is another block than the last time."""
+    async def next_block(self) -> frozenset[bytes] | None:
+        """Wait until the head is another block than the last time. See ``SwapChain``."""
         while True:
-            head = await self._header("latest")
-            if self._head is None or head.hash != self._head.hash:
+            head, before = await self._header("latest"), self._head
+            if before is None or head.hash != before.hash:
                 self._head = head
-                return
+                return None if before is None else await self._changed(before, head)
             await self._clock.sleep(self._block_time_s / 2)
+
+    async def _changed(self, before: Header, head: Header) -> frozenset[bytes] | None:
+        """Ids of the locks with events since ``before``; None after a reorganisation, a gap, or if the endpoint does not tell."""
+        first = before.number + 1
+        if not first <= head.number < first + _LONGEST_GAP:
+            return None
+        try:
+            follower = head if head.number == first else await self._header(first)
+            if follower.parent_hash != before.hash:
+                return None
+            # Once more the blocks of before: an endpoint may show a block before it can search it.
+            first = max(0, first - _SEARCHED_AGAIN)
+            pages = [await self._client.logs_between(first, head.number, address=each) for each in self._contracts]
+        except Layer2Error:
+            # What does not tell who is concerned still says that there is a new head.
+            return None
+        if None in pages:
+            return None
+        return frozenset(log.topics[1] for page in pages if page for log in page if len(log.topics) > 1)
 
     async def _approve(self, lock: Lock) -> None:
         # Without a limit: the contract has no owner, cannot change, and pulls only from whoever calls lock. A limit would race

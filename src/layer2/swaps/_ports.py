@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, Protocol, TypeVar, runtime_checkable
 
 from layer2.swaps._effects import Effect
 from layer2.swaps._observations import ChainView, Observation
 from layer2.swaps._states import Deal, State
 from layer2.terms import DepthPolicy, Lock
 
-__all__ = ["Counterparty", "NoCounterparty", "StoredEffect", "StoredSwap", "SwapChain", "SwapStore", "offers_of"]
+__all__ = [
+    "Counterparty",
+    "NoCounterparty",
+    "StoredEffect",
+    "StoredSwap",
+    "SwapChain",
+    "SwapStore",
+    "every_unfinished",
+    "offers_of",
+]
+
+PAGE: Final = 200
+"""Swaps read at once."""
 
 
 class SwapChain(Protocol):
@@ -47,8 +60,11 @@ class SwapChain(Protocol):
         """By how many seconds the safe head is behind the head."""
         ...
 
-    async def wait_for_block(self) -> None:
-        """Return when the chain has a new head. Only a wake-up: it may return without one."""
+    async def next_block(self) -> frozenset[bytes] | None:
+        """Wait for a new head. Gives the ids of the locks that changed with it; None if that is not known.
+
+        Only a wake-up: it may return without a new head, name locks that did not change, and miss some.
+        """
         ...
 
 
@@ -132,6 +148,9 @@ class StoredSwap(Protocol):
         ...
 
 
+Swap_co = TypeVar("Swap_co", bound=StoredSwap, covariant=True)
+
+
 class SwapStore(Protocol):
     """The journal. Every method is one database transaction; where it raises, nothing was written."""
 
@@ -139,8 +158,8 @@ class SwapStore(Protocol):
         """One swap. Raises ``NotFound``."""
         ...
 
-    async def unfinished(self, *, after: str | None, limit: int) -> list[str]:
-        """Ids of swaps that are not final, a page at a time, in the order of their ids."""
+    async def unfinished(self, *, exits: bool, after: str | None, limit: int) -> Sequence[StoredSwap]:
+        """Swaps that are not final, a page at a time, in the order of their ids: those on their way out, or all others."""
         ...
 
     async def transition(
@@ -159,3 +178,17 @@ class SwapStore(Protocol):
     async def mark_begun(self, swap_id: str, name: str, *, begun: bool) -> None:
         """Remember that a request for an effect is begun, or that its end was seen."""
         ...
+
+
+class _Pages(Protocol[Swap_co]):
+    async def unfinished(self, *, exits: bool, after: str | None, limit: int) -> Sequence[Swap_co]: ...
+
+
+async def every_unfinished(store: _Pages[Swap_co]) -> AsyncIterator[Swap_co]:
+    """Every swap of a store that is not final; those on their way out come first."""
+    for exits in (True, False):
+        after: str | None = None
+        while page := await store.unfinished(exits=exits, after=after, limit=PAGE):
+            for swap in page:
+                yield swap
+            after = page[-1].deal.id

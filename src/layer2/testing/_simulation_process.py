@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -158,10 +158,10 @@ class FaultyJournal:
         await self._gate.cross(self._life, act=False)
         return await self._journal.load(swap_id)
 
-    async def unfinished(self, *, after: str | None, limit: int) -> list[str]:
+    async def unfinished(self, *, exits: bool, after: str | None, limit: int) -> Sequence[StoredSwap]:
         """See ``SwapStore``."""
         await self._gate.cross(self._life, act=False)
-        return await self._journal.unfinished(after=after, limit=limit)
+        return await self._journal.unfinished(exits=exits, after=after, limit=limit)
 
     async def insert(
         self, deal: Deal, state: State, *, idempotency_key: str | None, request_digest: str | None, bind_hash: bool
