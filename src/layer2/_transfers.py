@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -21,6 +21,7 @@ from layer2.errors import (
     AsyncTimeout,
     ConfigurationError,
     IdempotencyConflict,
+    NotFound,
     SwapRefused,
     TaskCancelled,
     ValidationError,
@@ -242,10 +243,22 @@ class TransferService:
             expires_at=price.expires_at,
         )
 
-    async def start(self, arguments: TransferArguments) -> Transfer:
-        """Agree with the provider and begin; the same key and arguments attach to the first transfer."""
+    async def start_alone(self, arguments: TransferArguments) -> Transfer:
+        """As ``start``; cancelled, it asks for the transfer to be abandoned, since nobody has its handle."""
+        ids: list[str] = []
+        try:
+            return await self.start(arguments, ids.append)
+        except asyncio.CancelledError:
+            self._give_up(ids)
+            raise
+
+    async def start(self, arguments: TransferArguments, begun: Callable[[str], None]) -> Transfer:
+        """Agree with the provider and begin; the same key and arguments attach to the first transfer.
+
+        ``begun`` is told the transfer's id before anything is stored under it.
+        """
         if arguments.idempotency_key is None:
-            return self.view(await self._begin(arguments))
+            return self.view(await self._begin(arguments, begun))
         async with self._key_lock(arguments.idempotency_key):
             known = await self._journal.by_key(arguments.idempotency_key)
             if known is not None:
@@ -255,8 +268,10 @@ class TransferService:
                         key=arguments.idempotency_key,
                         hint="take a new key",
                     )
+                begun(known.id)
+                self._engine.take_up(known)
                 return self.view(known)
-            return self.view(await self._begin(arguments))
+            return self.view(await self._begin(arguments, begun))
 
     @asynccontextmanager
     async def _key_lock(self, key: str) -> AsyncIterator[None]:
@@ -272,16 +287,17 @@ class TransferService:
             else:
                 self._keys[key] = (lock, waiting - 1)
 
-    async def _begin(self, arguments: TransferArguments) -> StoredSwap:
+    async def _begin(self, arguments: TransferArguments, begun: Callable[[str], None]) -> StoredSwap:
         price = await self._price(arguments)
         deal = await self._deal(arguments, price)
-        swap = await self._engine.begin(
+        begun(deal.id)
+        await self._engine.begin(
             deal,
             idempotency_key=arguments.idempotency_key,
             request_digest=arguments.digest,
             bind_hash=True,
         )
-        return await self._journal.load(swap.deal.id)
+        return await self._journal.load(deal.id)
 
     async def _deal(self, arguments: TransferArguments, price: Price) -> Deal:
         requests = self._ready()
@@ -379,11 +395,10 @@ class TransferService:
             AsyncTimeout: with the transfer's id, under which it goes on.
             TaskCancelled: ``goes_on`` says whether it does.
         """
-        begun: list[str] = []
+        ids: list[str] = []
 
         async def work() -> TransferProof:
-            transfer = await self.start(arguments)
-            begun.append(transfer.id)
+            transfer = await self.start(arguments, ids.append)
             return await self.transfer_result(transfer.id, None, None)
 
         try:
@@ -391,22 +406,36 @@ class TransferService:
                 work, timeout=None if timeout is None else timeout, cancel=cancel, what="a transfer", slot=False
             )
         except AsyncTimeout as error:
-            error.transfer_id = begun[0] if begun else None
-            error.run_again_by = self._engine.act_by(begun[0]) if begun else None
-            error.money_may_have_moved = bool(begun)
+            swap = await self._stored(ids)
+            error.transfer_id = None if swap is None else swap.id
+            error.run_again_by = None if swap is None else self._engine.act_by(swap.id)
+            error.money_may_have_moved = swap is not None
             raise
         except TaskCancelled as error:
-            error.goes_on = bool(begun) and not await self.transfer_cancel(begun[0])
-            if begun:
-                error.transfer_id = begun[0]
-                error.run_again_by = (await self.get(begun[0])).act_by if error.goes_on else None
+            swap = await self._stored(ids)
+            error.goes_on = swap is not None and not await self.transfer_cancel(swap.id)
+            if swap is not None:
+                error.transfer_id = swap.id
+                error.run_again_by = (await self.get(swap.id)).act_by if error.goes_on else None
             error.money_may_have_moved = error.goes_on
             raise
         except asyncio.CancelledError:
             # The task's own cancellation: ask for the transfer to be abandoned, and let the exception pass at once.
-            if begun:
-                self._engine.cancel(begun[0])
+            self._give_up(ids)
             raise
+
+    async def _stored(self, ids: list[str]) -> StoredSwap | None:
+        """What was begun under an id, if the store has it: a call may end between the two."""
+        if not ids:
+            return None
+        try:
+            return await self._journal.load(ids[0])
+        except NotFound:
+            return None
+
+    def _give_up(self, ids: list[str]) -> None:
+        for transfer_id in ids:
+            self._engine.cancel(transfer_id)
 
 
 def _direction(source: Layer2ProtocolType | str, destination: Layer2ProtocolType | str) -> SwapDirection:

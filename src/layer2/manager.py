@@ -377,7 +377,9 @@ class Layer2Manager:
         arguments = service.check(
             asset_id, amount, source_protocol, destination_protocol, recipient, max_fee, payer, idempotency_key
         )
-        return await self._operations.run(lambda: service.start(arguments), timeout=None, what="starting a transfer")
+        return await self._operations.run(
+            lambda: service.start_alone(arguments), timeout=None, what="starting a transfer"
+        )
 
     async def get_transfer_async(self, transfer_id: str) -> Transfer:
         """A transfer as it stands. Raises ``NotFound``."""

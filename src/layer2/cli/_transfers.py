@@ -73,9 +73,13 @@ async def resume(
     async with writer(cli) as manager:
         if transfer_id is not None:
             transfer = await manager.get_transfer_async(transfer_id)
-            if until_done or transfer.state.is_final:
+            decided = transfer.state.is_final
+            while until_done or decided:
                 await finish(cli, transfer)
-            return await _report(cli, [await manager.get_transfer_async(transfer_id)])
+                transfer = await manager.get_transfer_async(transfer_id)
+                if transfer.state.is_final:
+                    break  # else a reorganisation has taken the last step back meanwhile
+            return await _report(cli, [transfer])
         waiting = await unfinished(manager)
         if until_done:
             with cli.working(f"{len(waiting)} unfinished"):

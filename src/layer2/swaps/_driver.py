@@ -112,8 +112,9 @@ class SwapDriver:
 
     def request_cancel(self, swap_id: str) -> None:
         """Ask for a swap to be abandoned; it is, if nothing of the user's is bound yet."""
-        self._cancel_requests.add(swap_id)
-        self.wake(swap_id)
+        if swap_id in self._tasks:
+            self._cancel_requests.add(swap_id)
+            self.wake(swap_id)
 
     def request_withdrawal(self, swap_id: str) -> None:
         """Ask for an offer of ours to be taken back; it is, if the next look shows that nobody has acted on it."""

@@ -62,6 +62,7 @@ class SwapEngine:
         self._on_alarm = on_alarm
         self._listeners: dict[str, set[asyncio.Queue[StoredSwap]]] = {}
         self._closed = False
+        self._beginning: set[asyncio.Task[StoredSwap]] = set()
         actor = Actor(store=store, chain=chain, node=node, preimages=preimages, clock=clock)
         looker = Looker(chain=chain, node=node, counterparty=counterparty, requests=actor, clock=clock)
         self._driver = SwapDriver(
@@ -113,6 +114,20 @@ class SwapEngine:
             IdempotencyConflict: the key was used with other arguments.
             HashTakenError: another swap of this store has the payment hash.
         """
+        beginning = asyncio.create_task(self._begin(deal, idempotency_key, request_digest, bind_hash))
+        self._beginning.add(beginning)
+        beginning.add_done_callback(self._beginning.discard)
+        try:
+            return await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            # A row that is being written cannot be called back, and must not be there with nobody to drive it. The caller learns
+            # of its cancellation when it is certain what the store holds.
+            await asyncio.wait({beginning})
+            raise
+
+    async def _begin(
+        self, deal: Deal, idempotency_key: str | None, request_digest: str | None, bind_hash: bool
+    ) -> StoredSwap:
         swap = await self._store.insert(
             deal,
             first_state(deal.role, deal.direction),
@@ -120,10 +135,14 @@ class SwapEngine:
             request_digest=request_digest,
             bind_hash=bind_hash,
         )
-        if not swap.state.final:
-            self._driver.adopt(swap)
+        self.take_up(swap)
         self._changed(swap)
         return swap
+
+    def take_up(self, swap: StoredSwap) -> None:
+        """Drive a swap that is in the store, if it is not final. Asking twice is the same as once."""
+        if not swap.state.final:
+            self._driver.adopt(swap)
 
     def cancel(self, swap_id: str) -> None:
         """Abandon a swap if nothing of ours is bound yet; otherwise it goes on."""
