@@ -84,7 +84,7 @@ class ScriptedChain:
     async def send_claim(self, key, lock, preimage, *, not_after):
         self.sent.append(("claim", lock.lock_id))
 
-    async def send_refund(self, key, lock):
+    async def send_refund(self, key, lock, *, deadline):
         self.sent.append(("refund", lock.lock_id))
 
     async def send_refund_early(self, key, lock, signature):

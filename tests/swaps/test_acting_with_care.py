@@ -8,18 +8,20 @@ from dataclasses import replace
 import pytest
 from swap_worlds import LOCKED, NEVER, NOW, PREIMAGE, REFUNDED, make_deal, make_view
 
-from layer2.errors import FeeLimitExceeded, NodeConnectionError, Reverted, SignerError
+from layer2.errors import FeeLimitExceeded, InsufficientFunds, NodeConnectionError, Reverted, SignerError
 from layer2.lightning import MemoryLightning
 from layer2.storage import Store, SwapJournal
 from layer2.swaps import (
     Abandoned,
     Closed,
     Failed,
+    Locked,
     LockStatus,
     NeedsAttention,
     NoCounterparty,
     Offered,
     Paying,
+    Refunding,
     Revealed,
     Role,
     Settled,
@@ -38,6 +40,7 @@ class Chain:
         self.trouble = None
         self.refusal = None
         self.claims = []
+        self.refund_deadlines = []
         self.looks = 0
         self.hidden_from_look = None
 
@@ -53,6 +56,9 @@ class Chain:
         if self.refusal is not None:
             raise self.refusal
         self.claims.append(preimage)
+
+    async def send_refund(self, key, lock, *, deadline):
+        self.refund_deadlines.append(deadline)
 
     async def was_shown(self, key):
         return bool(self.claims)
@@ -85,6 +91,7 @@ class World:
         self.network = MemoryLightning(clock=clock, random_bytes=random.Random(1).randbytes)
         self.node = self.network.add_node("client")
         self.engine = None
+        self.alarms = []
 
     async def start(self, *, node=None):
         """Another process on the same store."""
@@ -98,6 +105,7 @@ class World:
             preimages=self.preimages,
             clock=self.clock,
             poll_s=1.0,
+            on_alarm=lambda deal, code, reason: self.alarms.append((code, reason)),
         )
         await self.engine.start()
 
@@ -330,3 +338,57 @@ async def test_a_payment_under_way_is_not_abandoned_by_a_process_without_a_node(
 async def test_without_a_node_nothing_is_begun(world):
     swap_id = await world.begin()
     await world.reach(swap_id, Abandoned)
+
+
+@pytest.mark.parametrize("refusal", [InsufficientFunds("no ether", coin="ETH"), FeeLimitExceeded("gas is dear")])
+@pytest.mark.parametrize("pays_itself", [True, False])
+async def test_a_claim_that_was_shown_is_pursued_whatever_prevents_the_next_one(world, refusal, pays_itself):
+    """The first one reverted for good, say; the preimage is out, so giving up now would give the lock away."""
+    swap_id = await world.begin(pays_itself=pays_itself)
+    world.lock()
+    world.engine.wake(swap_id)
+    await world.reach(swap_id, Revealed)
+    await world.looked(2)
+    assert world.chain.claims
+    world.chain.refusal = refusal
+    await world.looked(12)
+    assert isinstance((await world.engine.load(swap_id)).state, Revealed)
+    assert [code for code, _ in world.alarms] == ["swap.exit_refused"]
+    assert refusal.message in world.alarms[0][1]
+    sent = len(world.chain.claims)
+    world.chain.refusal = None
+    await world.looked(6)
+    assert len(world.chain.claims) > sent
+
+
+@pytest.mark.parametrize(
+    ("role", "direction"), [(Role.PROVIDER, SwapDirection.REVERSE), (Role.CLIENT, SwapDirection.SUBMARINE)]
+)
+async def test_a_refund_is_urgent_where_a_held_payment_would_go_back(role, direction):
+    async with world_of(role) as world:
+        deal = make_deal(role, direction)
+        await world.journal.insert(deal, Locked(), idempotency_key=None, request_digest=None, bind_hash=False)
+        world.lock()
+        await world.start(node=world.node)
+        await world.clock.advance(deal.terms.lock.timelock - NOW + 1)
+        await world.reach(deal.id, Refunding)
+        await world.looked(4)
+        urgent = deal.terms.lock.timelock + deal.terms.timing.evm_inclusion_s
+        assert set(world.chain.refund_deadlines) == {urgent if role is Role.PROVIDER else None}
+
+
+async def test_what_should_be_over_is_alarmed_once(world):
+    """The refund never takes effect: the sequencer keeps it out, say."""
+    deal = make_deal(Role.CLIENT, SwapDirection.SUBMARINE)
+    await world.journal.insert(deal, Locked(), idempotency_key=None, request_digest=None, bind_hash=False)
+    world.lock()
+    await world.start(node=world.node)
+    timing, timelock = deal.terms.timing, deal.terms.lock.timelock
+    over = timelock + timing.evm_inclusion_s + timing.grace_s + timing.finality_s
+    await world.clock.advance(over - NOW - 1)
+    await world.reach(deal.id, Refunding)
+    assert world.alarms == []
+    await world.clock.advance(3)
+    await world.looked(8)
+    assert [code for code, _ in world.alarms] == ["swap.overdue"]
+    assert "Refunding" in world.alarms[0][1]

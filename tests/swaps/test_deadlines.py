@@ -122,6 +122,7 @@ class TestSubmarine:
         [
             "clock_skew_s",
             "payment_time_limit_s",
+            "evm_clock_skew_s",
             "evm_inclusion_s",
             "grace_s",
             "route_cltv_blocks",

@@ -7,7 +7,7 @@ import pytest
 
 from layer2._crypto import sha256
 from layer2.devnet import EmbeddedEvm
-from layer2.errors import Expired, Layer2Error, NodeConnectionError, NodeError, StorageError
+from layer2.errors import Expired, Layer2Error, NodeConnectionError, NodeError, Reverted, StorageError
 from layer2.evm import (
     HTLC_ADDRESS,
     TEST_TOKEN_ADDRESS,
@@ -20,7 +20,9 @@ from layer2.evm import (
     TxSender,
     TxState,
     UnsignedTransaction,
+    encode_lock,
     encode_mint,
+    encode_transfer,
     sign_transaction,
 )
 from layer2.signers import LocalSigner
@@ -233,7 +235,7 @@ async def test_an_exit_that_reverted_for_good_is_tried_again(world):
     """The token may have been paused, or the transaction may have come a block too early."""
     lock = world.lock()
     await world.chain.send_claim("claim", lock, PREIMAGE, not_after=None)
-    await world.chain.send_refund("refund", lock)
+    await world.chain.send_refund("refund", lock, deadline=None)
     await world.finalize()
     assert (await world.journal.get("claim")).succeeded is False
     sent = len(world.endpoint.sent)
@@ -248,10 +250,10 @@ async def test_an_exit_that_reverted_for_good_is_tried_again(world):
 
 async def test_a_refund_that_came_too_early_is_tried_again(world):
     lock = await world.locked()
-    await world.chain.send_refund("refund", lock)
+    await world.chain.send_refund("refund", lock, deadline=None)
     await world.finalize()
     world.clock.jump_wall_clock(lock.timelock - world.now_s)
-    await world.chain.send_refund("refund", lock)
+    await world.chain.send_refund("refund", lock, deadline=None)
     assert (await world.view(lock)).latest.status is LockStatus.REFUNDED
 
 
@@ -372,3 +374,37 @@ async def test_offers_are_looked_at_over_the_lane_of_user_traffic(world):
     assert (await chain.view(lock, POLICY, lock_key=None)).latest.status is LockStatus.NEVER
     assert asked["user"] == used
     assert asked["exits"] > 0
+
+
+def refuses(world, call):
+    """An endpoint on which a call with the beginning of ``call`` reverts, as with a token that is paused."""
+
+    async def answer(params):
+        if params[0]["data"].startswith("0x" + call[:4].hex()):
+            raise RpcError(3, "execution reverted: paused", "0x")
+        return await world.evm.call("eth_call", params)
+
+    return answer
+
+
+async def test_a_lock_that_would_revert_is_not_signed(world):
+    lock = world.lock()
+    await world.call(encode_mint(world.signer.address, lock.amount), TEST_TOKEN_ADDRESS)
+    with pytest.raises(NodeError):
+        await world.chain.send_lock("lock", lock, not_after=world.now_s + 60)  # approves first
+    sent = len(world.endpoint.sent)
+    world.endpoint.lies["eth_call"] = refuses(world, encode_lock(lock))
+    with pytest.raises(Reverted):
+        await world.chain.send_lock("lock", lock, not_after=world.now_s + 60)
+    assert await world.journal.get("lock") is None
+    assert len(world.endpoint.sent) == sent
+
+
+async def test_no_preimage_leaves_for_a_token_that_does_not_pay(world):
+    lock = await world.locked()
+    sent = len(world.endpoint.sent)
+    world.endpoint.lies["eth_call"] = refuses(world, encode_transfer(lock.claimer, lock.amount))
+    with pytest.raises(Reverted):
+        await world.chain.send_claim("claim", lock, PREIMAGE, not_after=world.now_s + 600)
+    assert await world.journal.get("claim") is None
+    assert len(world.endpoint.sent) == sent

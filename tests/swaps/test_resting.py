@@ -21,10 +21,13 @@ class Chain:
         self.clock = clock
         self.shown = {}
         self.looked = []
+        self.silent = set()
         self.news = asyncio.Queue()
 
     async def view(self, lock, policy, *, lock_key):
         self.looked.append(lock.lock_id)
+        if lock.lock_id in self.silent:
+            await asyncio.Event().wait()
         return make_view(*self.shown.get(lock.lock_id, (NEVER, NEVER, NEVER)), now=self.clock.now_ms() // 1000)
 
     async def next_block(self):
@@ -33,7 +36,7 @@ class Chain:
             raise news
         return news
 
-    async def send_refund(self, key, lock):
+    async def send_refund(self, key, lock, *, deadline):
         self.shown[lock.lock_id] = (REFUNDED, REFUNDED, REFUNDED)
 
 
@@ -165,3 +168,18 @@ async def test_a_swap_at_rest_is_looked_at_when_its_timelock_passes(world):
     states = Counter(type(swap.state) for swap in world.engine.open_swaps)
     assert states[Locked] == 0
     assert set(states) <= {Refunding}
+
+
+async def test_an_exit_does_not_wait_for_swaps_that_have_no_deadline(world):
+    """However many of them hang in a step."""
+    for number in range(1, 200):
+        stuck = await world.stored(number, Locked())
+        world.chain.silent.add(stuck.terms.lock.lock_id)
+    await world.start()
+    await world.clock.sleep(1)
+    leaving = await world.stored(500, Revealed(), SwapDirection.REVERSE)
+    claimed = replace(CLAIMED, preimage=b"\x01" * 32)
+    world.chain.shown[leaving.terms.lock.lock_id] = (claimed, claimed, claimed)
+    world.engine.take_up(await world.journal.load(leaving.id))
+    await world.clock.sleep(5)
+    assert isinstance(await world.state(leaving), Closed)

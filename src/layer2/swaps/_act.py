@@ -15,6 +15,7 @@ from layer2.errors import (
     InsufficientFunds,
     InvoiceError,
     Layer2Error,
+    NodeNotReady,
     NotFound,
     PaymentFailed,
     Reverted,
@@ -31,12 +32,21 @@ from layer2.swaps._preimage import PreimageSource
 from layer2.swaps._reverse_provider import why_not_lock
 from layer2.swaps._states import Role
 
-__all__ = ["Actor"]
+__all__ = ["Actor", "ExitRefusedError"]
 
 logger: Final = logging.getLogger("layer2.swaps")
 
 _CERTAIN: Final = (Expired, InsufficientFunds, FeeLimitExceeded, Reverted, SignerError)
 """What a ``send`` raises only if nothing was signed."""
+
+
+class ExitRefusedError(NodeNotReady):
+    """A claim or refund cannot be sent now, for a reason of our own (gas, a bound, the signer). It is tried again, however late."""
+
+
+def _pursue(refused: EffectRefused | None) -> None:
+    if refused is not None:
+        raise ExitRefusedError(f"{refused.key} cannot be sent: {refused.reason}")
 
 
 class Actor:
@@ -101,10 +111,13 @@ class Actor:
                 return await self._claim(swap, key, effect)
             case Refund():
                 if await self._stands(swap):
-                    return await self._sent(Refund.name, self._chain.send_refund(key, lock))
+                    # A provider's must be final before the payment that is held for it goes back; a client's only waits.
+                    late = lock.timelock + swap.deal.terms.timing.evm_inclusion_s
+                    deadline = late if swap.deal.role is Role.PROVIDER else None
+                    _pursue(await self._sent(Refund.name, self._chain.send_refund(key, lock, deadline=deadline)))
             case RefundEarly(signature=signature):
                 if await self._stands(swap):
-                    return await self._sent(RefundEarly.name, self._chain.send_refund_early(key, lock, signature))
+                    _pursue(await self._sent(RefundEarly.name, self._chain.send_refund_early(key, lock, signature)))
             case _:
                 assert_never(wanted.effect)
         return None
@@ -145,7 +158,12 @@ class Actor:
             assert deal.preimage_time_ms is not None
             preimage = await self._preimages.preimage(deal.terms.lock, deal.preimage_time_ms)
         sending = self._chain.send_claim(key, deal.terms.lock, preimage, not_after=effect.not_after)
-        return await self._sent(Claim.name, sending)
+        refused = await self._sent(Claim.name, sending)
+        if effect.preimage is not None or (refused is not None and await self._chain.was_shown(key)):
+            # An attempt before this one was shown, or somebody else knows the preimage.
+            _pursue(refused)
+            return None
+        return refused
 
     async def _settle(self, preimage: bytes) -> None:
         assert self._node is not None

@@ -30,6 +30,7 @@ __all__ = [
     "may_lock_reverse",
     "may_pay",
     "min_invoice_life_s",
+    "overdue_at",
     "refund_margin_s",
     "reverse_final_cltv",
     "reverse_lock_by",
@@ -157,7 +158,7 @@ def submarine_timelock(timing: ChainTiming, invoice_expires_at: int, final_cltv:
     """Earliest timelock at which the provider can neither pay nor be left with a payment in flight any more.
 
     lnd starts no payment of an expired invoice; what was started lasts at most as long as its time lock and its resolution on
-    chain take.
+    chain take. The chain's clock, by which the lock ends, may run ahead.
     """
     blocks = submarine_cltv_limit(timing, final_cltv) + 3 + timing.onchain_resolve_blocks
     return (
@@ -165,6 +166,7 @@ def submarine_timelock(timing: ChainTiming, invoice_expires_at: int, final_cltv:
         + timing.clock_skew_s
         + timing.payment_time_limit_s
         + slow_s(timing, blocks)
+        + timing.evm_clock_skew_s
         + timing.evm_inclusion_s
         + timing.grace_s
     )
@@ -212,6 +214,18 @@ def may_claim(timing: ChainTiming, policy: DepthPolicy, *, timelock: int, now: i
 def refund_margin_s(timing: ChainTiming) -> int:
     """From a reverse lock's timelock to a provider's certainty: refund included, noticed, and final."""
     return timing.evm_inclusion_s + timing.grace_s + timing.finality_s
+
+
+def overdue_at(timing: ChainTiming, *, timelock: int, invoice_expires_at: int, final_cltv: int, pays: bool) -> int:
+    """When a swap must be over, whatever the other side does; if it is not, something outside the assumptions happened.
+
+    ``pays``: our own payment waits for the lock (a reverse client's): it may be held as long as its time lock lasts.
+    """
+    lock_over = timelock + refund_margin_s(timing)
+    if not pays:
+        return lock_over
+    blocks = submarine_cltv_limit(timing, final_cltv) + 3 + timing.onchain_resolve_blocks
+    return max(lock_over, invoice_expires_at + timing.payment_time_limit_s + slow_s(timing, blocks) + timing.grace_s)
 
 
 def _usable_blocks(timing: ChainTiming, blocks: int) -> int:

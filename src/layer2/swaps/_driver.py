@@ -15,13 +15,15 @@ from layer2._clock import Clock
 from layer2._health import LoopHealth
 from layer2._observe import log_event, operation_context
 from layer2.errors import AsyncRuntimeError, Layer2Error, NodeError, StorageError
-from layer2.swaps._act import Actor
+from layer2.swaps._act import Actor, ExitRefusedError
+from layer2.swaps._deadlines import overdue_at
 from layer2.swaps._effects import Decision
 from layer2.swaps._look import Looker
 from layer2.swaps._machine import decide, withdraw
 from layer2.swaps._observations import CancelRequested, ChainView, EffectRefused, HashTaken, Observation
 from layer2.swaps._ports import StoredSwap, SwapChain, SwapStore, every_unfinished
-from layer2.swaps._states import Deal, NeedsAttention, Watch
+from layer2.swaps._states import Deal, NeedsAttention, Role, Watch
+from layer2.terms import SwapDirection
 
 __all__ = ["HashTakenError", "SwapDriver"]
 
@@ -75,6 +77,7 @@ class SwapDriver:
         self._locks: dict[bytes, set[str]] = {}
         self._cancel_requests: set[str] = set()
         self._withdrawals: set[str] = set()
+        self._alarmed: dict[str, set[str]] = {}
         self._heads: asyncio.Task[None] | None = None
         self.heads_health = LoopHealth(clock)
         self._closed = False
@@ -143,6 +146,7 @@ class SwapDriver:
         self._wakes.pop(deal.id, None)
         self._cancel_requests.discard(deal.id)
         self._withdrawals.discard(deal.id)
+        self._alarmed.pop(deal.id, None)
         lock_id = deal.terms.lock.lock_id
         sharing = self._locks.get(lock_id, set())
         sharing.discard(deal.id)
@@ -181,6 +185,7 @@ class SwapDriver:
         swap_id, wake = swap.deal.id, self._wakes[swap.deal.id]
         failures = quiet = 0
         while not swap.state.final:
+            self._check_overdue(swap)
             try:
                 async with self._urgent_steps if swap.state.urgent else self._steps:
                     wake.clear()
@@ -231,6 +236,30 @@ class SwapDriver:
         """The alarm of a swap that somebody must look at is raised again by each process: the first may have died with it."""
         if isinstance(swap.state, NeedsAttention):
             self._on_alarm(swap.deal, "swap.needs_attention", swap.state.reason)
+
+    def _check_overdue(self, swap: StoredSwap) -> None:
+        """Outside the assumptions a swap may stay open for ever, but not silently."""
+        deal, state = swap.deal, swap.state
+        at = overdue_at(
+            deal.terms.timing,
+            timelock=deal.terms.lock.timelock,
+            invoice_expires_at=deal.invoice_expires_at,
+            final_cltv=deal.invoice_final_cltv,
+            pays=deal.role is Role.CLIENT and deal.direction is SwapDirection.REVERSE,
+        )
+        if (
+            (state.committed or state.exit)
+            and not isinstance(state, NeedsAttention)
+            and self._clock.now_ms() > at * 1000
+        ):
+            self._alarm_once(deal, "swap.overdue", f"it is still {type(state).__name__}, though it should be over")
+
+    def _alarm_once(self, deal: Deal, code: str, reason: str) -> None:
+        """An alarm that one state raises once, however often its cause is met."""
+        raised = self._alarmed.setdefault(deal.id, set())
+        if code not in raised:
+            raised.add(code)
+            self._on_alarm(deal, code, reason)
 
     async def _retrying(self, swap_id: str, call: Callable[[], Awaitable[StoredSwap]]) -> StoredSwap:
         delay = RETRY_S
@@ -294,6 +323,8 @@ class SwapDriver:
             try:
                 refused = await self._actor.act(swap, wanted, lambda: self.wake(swap_id))
             except NodeError as error:
+                if isinstance(error, ExitRefusedError):
+                    self._alarm_once(swap.deal, "swap.exit_refused", error.message)
                 trouble = error
                 continue
             if refused is not None and (moved := await self._refused(swap, refused)) is not None:
@@ -329,6 +360,7 @@ class SwapDriver:
         )
         text = f"swap {swap.deal.id}: {type(swap.state).__name__} -> {type(decision.state).__name__}"
         log_event(logger, logging.INFO, "swap.transition", text, transfer_id=swap.deal.id)
+        self._alarmed.pop(swap.deal.id, None)
         if decision.alarm is not None:
             self._on_alarm(swap.deal, decision.alarm, getattr(decision.state, "reason", ""))
         self._on_change(moved)

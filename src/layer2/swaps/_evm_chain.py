@@ -209,10 +209,10 @@ class EvmSwapChain:
         # Once sent it may be known: from then on it is pursued however late it is.
         await self._submit_exit(call, key, not_after=not_after if secret else None, deadline=lock.timelock)
 
-    async def send_refund(self, key: str, lock: Lock) -> None:
-        """Refund after the timelock."""
+    async def send_refund(self, key: str, lock: Lock, *, deadline: int | None) -> None:
+        """Refund after the timelock. See ``SwapChain``."""
         call = EvmCall(to=lock.contract, data=encode_refund(lock), gas_limit=REFUND_GAS)
-        await self._submit_exit(call, key)
+        await self._submit_exit(call, key, deadline=deadline)
 
     async def send_refund_early(self, key: str, lock: Lock, signature: bytes) -> None:
         """Refund with the claimer's signature."""

@@ -44,8 +44,8 @@ class SwapChain(Protocol):
         """Claim, unless nothing was signed under ``key`` yet and the chain's time is past ``not_after``."""
         ...
 
-    async def send_refund(self, key: str, lock: Lock) -> None:
-        """Refund after the timelock."""
+    async def send_refund(self, key: str, lock: Lock, *, deadline: int | None) -> None:
+        """Refund after the timelock, at prices that grow towards ``deadline`` (Unix seconds), if there is one."""
         ...
 
     async def send_refund_early(self, key: str, lock: Lock, signature: bytes) -> None:

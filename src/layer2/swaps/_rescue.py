@@ -283,7 +283,7 @@ class Rescue:
         """
         lock = plan.found.lock
         if plan.action is RescueAction.REFUND:
-            await self._chain.send_refund(_key(lock, RescueAction.REFUND), lock)
+            await self._chain.send_refund(_key(lock, RescueAction.REFUND), lock, deadline=None)
             return True
         if plan.action is RescueAction.CLAIM or (late and plan.action is RescueAction.CLAIM_LATE):
             assert plan.preimage is not None

@@ -158,7 +158,7 @@ class ChainPort:
 
         await self._submit(tx, check=check)
 
-    async def send_refund(self, key: str, lock: Lock) -> None:
+    async def send_refund(self, key: str, lock: Lock, *, deadline: int | None) -> None:  # noqa: ARG002 (prices are no matter here)
         """See ``SwapChain``."""
         await self._submit(self._transaction(key, LockCall.REFUND, lock))
 
