@@ -408,3 +408,32 @@ async def test_no_preimage_leaves_for_a_token_that_does_not_pay(world):
         await world.chain.send_claim("claim", lock, PREIMAGE, not_after=world.now_s + 600)
     assert await world.journal.get("claim") is None
     assert len(world.endpoint.sent) == sent
+
+
+async def test_a_new_block_tells_whose_locks_changed(world):
+    lock, other = world.lock(), world.lock(timelock=4_000)
+    await world.chain.offers.view(lock, POLICY, lock_key=None)
+    assert await world.chain.next_block() is None, "nothing is known of what came before"
+    await world.locked(lock)
+    await world.clock.advance(1)
+    assert await world.chain.next_block() == {lock.lock_id}
+    await world.call(encode_mint(world.signer.address, other.amount), TEST_TOKEN_ADDRESS)
+    await world.chain.send_lock("other", other, not_after=world.now_s + 60)
+    await world.clock.advance(1)
+    assert other.lock_id in await world.chain.next_block()
+
+
+@pytest.mark.parametrize("cause", ["reorganisation", "no events"])
+async def test_a_new_block_does_not_tell_what_it_cannot_know(world, cause):
+    lock = world.lock()
+    await world.view(lock)
+    await world.chain.next_block()
+    await world.locked(lock)
+    await world.chain.next_block()
+    if cause == "reorganisation":
+        await world.evm.reorganise(1)
+    else:
+        world.endpoint.lies["eth_getLogs"] = refuse
+        await world.evm.mine(1)
+    await world.clock.advance(1)
+    assert await world.chain.next_block() is None

@@ -72,6 +72,7 @@ class SwapDriver:
         self._on_alarm = on_alarm
         self._steps = asyncio.Semaphore(parallel)
         self._urgent_steps = asyncio.Semaphore(parallel)
+        self._exit_steps = asyncio.Semaphore(parallel)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
         self._locks: dict[bytes, set[str]] = {}
@@ -187,7 +188,7 @@ class SwapDriver:
         while not swap.state.final:
             self._check_overdue(swap)
             try:
-                async with self._urgent_steps if swap.state.urgent else self._steps:
+                async with self._lane(swap):
                     wake.clear()
                     swap, moved, next_due_s = await self._step(swap)
             except StorageError as error:
@@ -223,6 +224,12 @@ class SwapDriver:
         longest = min(REST_MAX_S, float(swap.deal.terms.timing.grace_s))
         longest = max(longest, len(self._tasks) / RESTING_LOOKS_A_S)
         return min(self._poll_s * 2.0 ** min(quiet - 1, 10), longest)
+
+    def _lane(self, swap: StoredSwap) -> asyncio.Semaphore:
+        """What has a deadline waits for nothing else; what money hangs on does not wait for mere offers."""
+        if swap.state.exit:
+            return self._exit_steps
+        return self._urgent_steps if swap.state.urgent else self._steps
 
     async def _reload(self, old: StoredSwap) -> StoredSwap:
         """Read a swap again after a write failed: the write may have been made all the same, and then nobody was told."""

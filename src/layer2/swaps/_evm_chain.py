@@ -65,19 +65,22 @@ class EvmSwapChain:
         journal: TxJournal,
         clock: Clock,
         block_time_s: float,
-        _for_offers: bool = False,
+        _offers_of: set[EvmAddress] | None = None,
     ) -> None:
-        self._client = client if _for_offers else client.exits
+        for_offers = _offers_of is not None
+        # One set for both: new blocks are searched for the events of offers too.
+        self._contracts: set[EvmAddress] = set() if _offers_of is None else _offers_of
+        self._client = client if for_offers else client.exits
         self.offers: EvmSwapChain = (
             self
-            if _for_offers
+            if for_offers
             else EvmSwapChain(
                 client=client,
                 sender=sender,
                 journal=journal,
                 clock=clock,
                 block_time_s=block_time_s,
-                _for_offers=True,
+                _offers_of=self._contracts,
             )
         )
         self._sender = sender
@@ -87,7 +90,6 @@ class EvmSwapChain:
         self._approved: set[tuple[bytes, bytes]] = set()
         self._approving: dict[tuple[bytes, bytes], bytes] = {}
         self._approve_lock = asyncio.Lock()
-        self._contracts: set[EvmAddress] = set()
         self._head: Header | None = None
         self._heads: dict[str, tuple[float, Header]] = {}
         self._head_locks: dict[str, asyncio.Lock] = {}
