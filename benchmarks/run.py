@@ -62,6 +62,15 @@ def rows(results):
     for name, spread in figures["transfers_per_second"].items():
         label = f"transfers a second, embedded, {name}, {figures['at_once']} at once"
         yield label, shown(spread), "provider and chain run in the same process; a block each second"
+    for figures in results["restart"]:
+        yield (
+            f"restart with {figures['swaps']} unfinished swaps, {figures['store']}: each looked at and under watch again",
+            f"{figures['all_looked_at_s']} s",
+            (
+                f"those on their way out after {figures['exits_s']} s; {figures['bytes_for_each_waiting_swap'][-1]} bytes for each "
+                "that waits"
+            ),
+        )
     if "real" not in results:
         return
     figures = results["real"]
@@ -141,11 +150,13 @@ def main():
         parser.error("name the Python that has the peers: --peers or LAYER2_BENCH_PEERS ('make bench' does)")
     rounds = "3" if options.quick else "15"
     transfers = ("--rounds", "2" if options.quick else "5")
+    swaps = ("--swaps", "1000" if options.quick else "10000")
     results = {
         "machine": machine(),
         "bolt11": measure("bolt11", "--peers", options.peers, "--rounds", rounds),
         "import_time": measure("import_time", "--peer", options.peers, "--rounds", rounds),
         "embedded": measure("transfers", *transfers),
+        "restart": [measure("restart", *swaps), measure("restart", "--postgresql", *swaps)],
     }
     if not options.no_real:
         results["real"] = measure("transfers", "--real", *transfers)
