@@ -45,6 +45,12 @@ def lnd_nodes(connect_lnd):
 
 
 @pytest.fixture
+def impatient(connect_lnd):
+    """The client's node over a connection that soon leaves a payment's stream."""
+    return connect_lnd("client", hold_s=0.2, look_up_s=0.1)
+
+
+@pytest.fixture
 def credentials(regtest):
     """Macaroon files and certificate of the client, by name."""
     folder = regtest.client.macaroon_path.parent
@@ -162,6 +168,20 @@ async def test_a_caller_who_goes_away_at_once_does_not_stop_the_payment(client, 
         return (await client.lookup_payment(invoice.payment_hash)).state is PaymentState.SUCCEEDED
 
     await eventually(done)
+
+
+@pytest.mark.parametrize("settled", [True, False])
+async def test_a_payment_that_is_held_for_long_ends_as_the_payee_decides(impatient, provider, settled):
+    """Its request is left once lnd has begun it; the payment goes on, and its record tells the end."""
+    preimage, invoice, paying = await held(impatient, provider)
+    done, _ = await asyncio.wait({paying}, timeout=2)
+    assert not done
+    await (provider.settle_invoice(preimage) if settled else provider.cancel_invoice(invoice.payment_hash))
+    record = await paying
+    assert (record.state, record.preimage) == (
+        (PaymentState.SUCCEEDED, preimage) if settled else (PaymentState.FAILED, None)
+    )
+    await impatient.close()
 
 
 async def test_a_watch_is_silent_for_a_hash_that_nobody_has(provider):

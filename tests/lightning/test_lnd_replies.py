@@ -405,3 +405,51 @@ async def test_a_settlement_does_not_wait_for_look_ups_that_hang(fake):
     await asyncio.gather(*look_ups, return_exceptions=True)
     hanging.set()
     await node.close()
+
+
+class TestAPaymentThatIsHeldForLong:
+    """Its number is others' to choose, so it has no connection for itself; what was asked is told from what is on its way."""
+
+    @pytest.fixture
+    async def lnd(self, fake):
+        node = LndNode.connect(fake.url, macaroon=MACAROON, call_timeout_s=2, hold_s=0.1, look_up_s=0.01)
+        yield node
+        await node.close()
+
+    @pytest.mark.parametrize("end", ["SUCCEEDED", "FAILED"])
+    async def test_its_stream_is_left_and_its_record_looked_up(self, fake, lnd, invoice, end):
+        sends, looks = [], []
+
+        async def send(request):
+            sends.append(request)
+            return await streams(payment("IN_FLIGHT"), then="hang")(request)
+
+        async def track(request):
+            looks.append(request)
+            return await streams(payment(end if len(looks) > 3 else "IN_FLIGHT"), then="hang")(request)
+
+        fake.routes[SEND], fake.routes[TRACK] = send, track
+        record = await lnd.pay(invoice, **LIMITS)
+        assert record.state is PaymentState(end.lower())
+        assert len(looks) == 4
+        (request,) = sends
+        async with asyncio.timeout(20):
+            while request.transport is not None and not request.transport.is_closing():
+                await asyncio.sleep(0.01)
+
+    async def test_a_request_that_lnd_has_not_begun_is_never_left(self, fake, lnd, invoice):
+        """It could begin after its record was looked up and found to be none."""
+
+        async def slow(request):
+            await asyncio.sleep(0.5)
+            return await streams(payment("SUCCEEDED"))(request)
+
+        fake.routes[SEND], fake.routes[TRACK] = slow, UNKNOWN
+        assert (await lnd.pay(invoice, **LIMITS)).state is PaymentState.SUCCEEDED
+        assert not any(path.startswith(TRACK) for _, path, _, _ in fake.requests)
+
+    @pytest.mark.parametrize("track", [UNKNOWN, breaks, stream_error("it is starting", 14, 503)])
+    async def test_what_cannot_be_looked_up_is_unknown_and_no_failure(self, fake, lnd, invoice, track):
+        fake.routes[SEND], fake.routes[TRACK] = streams(payment("IN_FLIGHT"), then="hang"), track
+        with pytest.raises(UnknownOutcome):
+            await lnd.pay(invoice, **LIMITS)

@@ -5,6 +5,7 @@ What lnd answers to a payment request is never taken for the payment's fate: onl
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import secrets
 from collections.abc import AsyncGenerator
@@ -58,11 +59,18 @@ class LndNode:
     """An lnd, reached by REST.
 
     ``private_route_hints`` puts hints about unannounced channels into invoices: needed by a node that has no other.
+
+    A payment under way for longer than ``hold_s`` is looked up every ``look_up_s`` instead of being followed on a connection
+    of its own: held payments may last for days, and their number is others' to choose.
     """
 
-    def __init__(self, rest: LndRest, *, private_route_hints: bool = False) -> None:
+    def __init__(
+        self, rest: LndRest, *, private_route_hints: bool = False, hold_s: float = 60.0, look_up_s: float = 5.0
+    ) -> None:
         self._rest = rest
         self._private = private_route_hints
+        self._hold_s = hold_s
+        self._look_up_s = look_up_s
 
     @classmethod
     def connect(
@@ -73,6 +81,8 @@ class LndNode:
         certificate: str | None = None,
         fingerprint: bytes | str | None = None,
         private_route_hints: bool = False,
+        hold_s: float = 60.0,
+        look_up_s: float = 5.0,
         connect_timeout_s: float = 10.0,
         call_timeout_s: float = 30.0,
         max_connections: int = 32,
@@ -94,7 +104,7 @@ class LndNode:
             call_timeout_s=call_timeout_s,
             max_connections=max_connections,
         )
-        return cls(rest, private_route_hints=private_route_hints)
+        return cls(rest, private_route_hints=private_route_hints, hold_s=hold_s, look_up_s=look_up_s)
 
     @classmethod
     def from_files(cls, url: str, *, macaroon_path: Path | str, tls_cert_path: Path | str, **options: Any) -> Self:
@@ -170,18 +180,43 @@ class LndNode:
     async def _send(self, payment_hash: bytes, body: dict[str, Any]) -> PaymentRecord:
         registered = False
         try:
-            async with aclosing(self._updates("POST", "/v2/router/send", payment_hash, body)) as updates:
+            async with (
+                asyncio.timeout(None) as limit,
+                aclosing(self._updates("POST", "/v2/router/send", payment_hash, body)) as updates,
+            ):
                 async for record in updates:
-                    registered = True
                     if record.state in (PaymentState.SUCCEEDED, PaymentState.FAILED):
                         return record
+                    if not registered:
+                        # lnd has begun: from here on the request can begin nothing more, and may be left.
+                        registered = True
+                        limit.reschedule(asyncio.get_running_loop().time() + self._hold_s)
             raise NodeConnectionError(
                 "lnd ended the stream of a payment before its outcome", endpoint=self._rest.endpoint, request_sent=True
             )
+        except TimeoutError:
+            return await self._end_of_held(payment_hash)
         except Layer2Error as error:
             if was_turned_away(error) and not registered:
                 raise
             return await self._outcome_after(payment_hash, error, registered=registered)
+
+    async def _end_of_held(self, payment_hash: bytes) -> PaymentRecord:
+        """The final record of a payment that lnd has begun, looked up until there is one."""
+        try:
+            record = await self._look_up_to_the_end(payment_hash)
+        except Layer2Error as later:
+            raise self._unknown(payment_hash) from later
+        if record.state is PaymentState.NONE:
+            raise self._unknown(payment_hash)
+        return record
+
+    async def _look_up_to_the_end(self, payment_hash: bytes) -> PaymentRecord:
+        while True:
+            await asyncio.sleep(self._look_up_s)
+            record = await self.lookup_payment(payment_hash)
+            if record.state is not PaymentState.IN_FLIGHT:
+                return record
 
     async def _outcome_after(self, payment_hash: bytes, error: Layer2Error, *, registered: bool) -> PaymentRecord:
         """What the node's record says after the request ended in an error.
@@ -212,13 +247,15 @@ class LndNode:
         """The final record of a payment that is there, waiting for it; state NONE if there is none."""
         last = PaymentRecord(payment_hash=payment_hash, state=PaymentState.NONE)
         try:
-            async with aclosing(self._track(payment_hash)) as updates:
+            async with asyncio.timeout(self._hold_s), aclosing(self._track(payment_hash)) as updates:
                 async for record in updates:
                     last = record
                     if record.state in (PaymentState.SUCCEEDED, PaymentState.FAILED):
                         return record
         except NotFound:
             return last
+        except TimeoutError:
+            return await self._look_up_to_the_end(payment_hash)
         raise NodeConnectionError("lnd ended the stream of a payment before its outcome", endpoint=self._rest.endpoint)
 
     async def lookup_payment(self, payment_hash: bytes) -> PaymentRecord:
