@@ -121,6 +121,7 @@ class LayerFactory:
             limits=fee_limits(self.config),
             operations=self.operations,
             htlc_contract=self.contract,
+            bind_chain=self.store.bind_chain,
         )
 
     async def _lightning(self) -> LightningNetwork:

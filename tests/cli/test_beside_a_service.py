@@ -106,13 +106,17 @@ def test_balances_invoices_payments_and_the_contract(run, settings):
     assert unasked.code == ExitCode.USAGE
     assert run("pay", made.json["invoice"], "--amount", "251", "--yes").code == ExitCode.USAGE
     account = "0x" + "11" * 20
-    paid = run("pay", account, "--amount", "1500", "--yes", "--json")
-    assert (paid.code, paid.json["outcome"]) == (0, "succeeded")
     assert run("pay", account, "--amount", str(10**14), "--yes").code == ExitCode.REFUSED
 
     assert run("contract", "check", "--json").json["chain_id"] == 60808
     assert run("contract", "check", account).code == ExitCode.NOT_FOUND
     assert run("contract", "deploy", "--json").json["transaction"] is None
+    paid = run("pay", account, "--amount", "1500", "--yes", "--json")
+    assert (paid.code, paid.json["outcome"]) == (0, "succeeded")
+    # The store is now one of a chain that ended with its process.
+    again = run("pay", account, "--amount", "1500", "--yes", "--json")
+    assert again.code == ExitCode.CONFIGURATION
+    assert "another chain" in again.json["error"]["message"]
 
 
 def test_the_doctor_finds_a_healthy_network(run, settings):

@@ -127,6 +127,21 @@ async def test_open_swaps_are_taken_up_by_the_next_process(network, daemon_of, t
         assert (status, json.loads(text)["status"]) == (200, "swap.created")
 
 
+async def test_a_store_of_another_chain_is_refused(network, daemon_of, tmp_path):
+    config = CONFIG.with_changes(store=StoreConfig(url=f"sqlite:///{tmp_path}/provider.sqlite3"))
+    async with daemon_of(config) as daemon:
+        client = HttpProvider(daemon.url)
+        await offer(network, client)
+        await client.close()
+    async with EmbeddedNetwork(block_time_s=0.05, with_provider=False) as anew:
+        parts = {"signer": network.provider_signer, "node": anew.provider_node, "transport": anew.transport()}
+        with pytest.raises(ConfigurationError, match="another chain with the id 60808") as caught:
+            await daemon_of(config, **parts).start()
+        assert "new store" in caught.value.hint
+    async with daemon_of(config) as daemon:
+        assert daemon.runtime.inventory.active == 1
+
+
 async def test_one_process_for_one_store(daemon_of, tmp_path):
     config = CONFIG.with_changes(store=StoreConfig(url=f"sqlite:///{tmp_path}/provider.sqlite3"))
     async with daemon_of(config):

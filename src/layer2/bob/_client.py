@@ -10,13 +10,13 @@ from layer2._clock import Clock, SystemClock
 from layer2._operations import Operations
 from layer2.addresses import Address, EvmAddress, parse_address
 from layer2.assets import AssetForm, AssetId, AssetRegistry, check_amount, convert_amount
+from layer2.bob._endpoint import BindChain, check_endpoint
 from layer2.bob._fees import OpStackFees
 from layer2.errors import (
     AddressError,
     AssetError,
     AsyncRuntimeError,
     AsyncTimeout,
-    ConfigurationError,
     InsufficientFunds,
     NodeNotReady,
     ProofError,
@@ -71,6 +71,7 @@ class BobClient(Layer2ProtocolAsync):
 
     Everything it works with is given to it: the transport (which it closes), the signer (None: reading only), the registry of
     assets, the journal of transactions, the clock, the bounds on fees. ``operations`` shares slots and limits with other layers.
+    ``bind_chain`` (``Store.bind_chain``) keeps what is stored from being carried on on another chain of the same id.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class BobClient(Layer2ProtocolAsync):
         settings: SenderSettings | None = None,
         operations: Operations | None = None,
         htlc_contract: EvmAddress = HTLC_ADDRESS,
+        bind_chain: BindChain | None = None,
     ) -> None:
         clock = clock or SystemClock()
         self.preset = preset
@@ -95,6 +97,7 @@ class BobClient(Layer2ProtocolAsync):
         self._owns_operations = operations is None
         self._rpc = EvmClient(transport)
         self._journal = journal
+        self._bind_chain = bind_chain
         self._settings = settings or SenderSettings(
             layer=Layer2ProtocolType.BOB.value,
             max_unconfirmed_per_key=preset.max_unconfirmed_per_key,
@@ -170,7 +173,7 @@ class BobClient(Layer2ProtocolAsync):
         """Check the chain id, and take up the account's unfinished transactions. Idempotent.
 
         Raises:
-            ConfigurationError: the endpoint serves another chain (``bob.chain_id``); NodeError: it does not answer.
+            ConfigurationError: the endpoint serves another chain, by its id or by its first block; NodeError: it does not answer.
         """
         self._operations.open()
 
@@ -178,13 +181,7 @@ class BobClient(Layer2ProtocolAsync):
             async with self._start_lock:
                 if self._initialized:
                     return
-                served = await self._rpc.chain_id()
-                if served != self.preset.chain_id:
-                    raise ConfigurationError(
-                        f"the endpoint serves chain {served}, not {self.preset.name} ({self.preset.chain_id})",
-                        hint="give the URL of an endpoint of that chain, or configure the chain it serves",
-                        key="bob.chain_id",
-                    )
+                await check_endpoint(self._rpc, self.preset, self._bind_chain)
                 if self._sender is not None:
                     await self._sender.start()
                 self._initialized = True

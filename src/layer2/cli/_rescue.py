@@ -126,6 +126,7 @@ async def _opened(
         clock=clock,
         limits=fee_limits(config),
         htlc_contract=contract,
+        bind_chain=store.bind_chain if send and store is not None else None,
     )
     try:
         await bob.initialize_async()

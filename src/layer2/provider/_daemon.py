@@ -219,6 +219,7 @@ class ProviderDaemon:
             clock=clock,
             limits=fee_limits(config),
             htlc_contract=place.contract,
+            bind_chain=store.bind_chain,
         )
         stack.push_async_callback(bob.close_async)
         await check_chain(bob.rpc, place)

@@ -1,4 +1,4 @@
-"""Facts about the store itself: whose it is, which life of it this is, and the counter behind the preimages."""
+"""Facts about the store itself: whose it is, which life and which chain it is of, and the counter behind the preimages."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from layer2.errors import StorageError
-from layer2.storage._tables import meta
+from layer2.errors import ConfigurationError, StorageError
+from layer2.storage._tables import evm_tx, meta, swap
 
-__all__ = ["EPOCH", "claim_identity", "epoch", "get_meta", "next_preimage_time", "owner", "set_meta"]
+__all__ = ["EPOCH", "bind_chain", "claim_identity", "epoch", "get_meta", "next_preimage_time", "owner", "set_meta"]
 
 EPOCH: Final = "epoch"
+_CHAIN: Final = "first_block_of_chain_"
 _FINGERPRINT: Final = "fingerprint"
 _INSTANCE: Final = "instance_id"
 _OWNER: Final = "owner"
@@ -73,6 +74,21 @@ def claim_identity(conn: Connection, url: str, fingerprint: str, token: str, *, 
     set_meta(conn, _FINGERPRINT, fingerprint)
     set_meta(conn, _OWNER, token)
     return instance
+
+
+def bind_chain(conn: Connection, chain_id: int, first_block: bytes, url: str) -> None:
+    """See ``Store.bind_chain``; ``url`` is for the error."""
+    key, given = f"{_CHAIN}{chain_id}", first_block.hex()
+    known = get_meta(conn, key)
+    if known == given:
+        return
+    if known is not None and any(conn.execute(select(table.c[0]).limit(1)).first() for table in (swap, evm_tx)):
+        raise ConfigurationError(
+            f"the store {url} belongs to another chain with the id {chain_id}: its first block is {known}, here it is {given}",
+            key="store.url",
+            hint="give the endpoint of the store's chain (bob.rpc_url); for a chain that was started anew, name a new store",
+        )
+    set_meta(conn, key, given)
 
 
 def next_preimage_time(conn: Connection, now_ms: int) -> int:

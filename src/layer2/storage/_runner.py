@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from layer2._observe import log_event
 from layer2.errors import AsyncRuntimeError, StoreInUse
+from layer2.storage._meta import bind_chain
 from layer2.storage._session import Session, StoreInfo
 
 if TYPE_CHECKING:
@@ -106,6 +107,20 @@ class Store:
             StorageError: the database failed.
         """
         return await self._in_turn(lambda: self._session.run(fn, *args, **kwargs))
+
+    async def bind_chain(self, chain_id: int, first_block: bytes) -> None:
+        """Remember by its first block which chain of this id the store belongs to, and refuse another one from then on.
+
+        A store in which nothing of any chain stands goes over to another.
+
+        Args:
+            chain_id: the chain's id, which a chain that is started anew has again.
+            first_block: the hash of its block 0.
+
+        Raises:
+            ConfigurationError: what is stored belongs to another chain of that id.
+        """
+        await self.run(bind_chain, chain_id, first_block, self.info.url)
 
     async def backup(self, path: Path) -> None:
         """Copy the store as of the last commit to a new file, while it goes on being used, also beside a writer.
