@@ -13,10 +13,15 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+import generate_reference  # noqa: E402 - it lies beside this file, wherever that was started from
+
 BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SECTIONS = {
     "": "Layer2Config",
@@ -361,6 +366,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "http-api": http_api,
     "names": names,
     "twins": twins,
+    **{f"reference-{name}": partial(generate_reference.page, name) for name in generate_reference.PAGES},
 }
 
 

@@ -23,6 +23,7 @@ from layer2.errors import AsyncRuntimeError, NodeError, NodeNotReady, NotFound
 __all__ = ["LndName", "RegtestNetwork"]
 
 LndName: TypeAlias = Literal["client", "router", "provider"]
+"""Which of the three Lightning nodes: payments go from client over router to provider."""
 _NAMES: tuple[LndName, ...] = ("client", "router", "provider")
 _CHANNELS: tuple[tuple[LndName, LndName], ...] = (("client", "router"), ("router", "provider"))
 _RESERVE_SAT = 200_000_000

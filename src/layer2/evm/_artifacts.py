@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 CREATE2_PROXY = EvmAddress(raw=bytes.fromhex("4e59b44847b379578588920ca78fbf26c0b4956c"))
+"""The deterministic deployment proxy, which has one address on every chain."""
 CREATE2_PROXY_DEPLOYER = EvmAddress(raw=bytes.fromhex("3fab184622dc19b6109349b94811493bf2a45362"))
 """The account that nobody has the key of, and that sends ``CREATE2_PROXY_DEPLOYMENT``."""
 CREATE2_PROXY_FUNDING_WEI = 10**16
@@ -42,6 +43,7 @@ CREATE2_PROXY_DEPLOYMENT = bytes.fromhex(
 ) + b"\xa0".join((b"\x22" * 32, b"\x22" * 32))
 """A signed transaction, valid on every chain that takes transactions without a chain id: it deploys the proxy."""
 CREATE2_SALT = bytes(32)
+"""The salt of this package's deployments."""
 
 HTLC_ADDRESS = EvmAddress(raw=bytes.fromhex("cf4d3b46ec8a1d88002635dfdc1a7e17a4dc0e92"))
 """Where the HTLC contract stands on every chain."""

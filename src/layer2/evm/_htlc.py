@@ -54,8 +54,11 @@ LOCK_GAS: Final = 300_000
 They are constants because a claim is never estimated: an estimate would show the preimage to the endpoint.
 """
 CLAIM_GAS: Final = 250_000
+"""Gas limit of a claim."""
 REFUND_GAS: Final = 250_000
+"""Gas limit of a refund after the timelock."""
 REFUND_COOPERATIVE_GAS: Final = 260_000
+"""Gas limit of a refund by the claimer's signature."""
 
 _LOCK_TYPES: Final = "bytes32,uint256,address,address,address,uint256"
 _REFUND_TYPE: Final = b"Refund(bytes32 lockId)"
@@ -104,8 +107,11 @@ class LockState(Value):
 
 
 NEVER: Final = LockState(phase=LockPhase.NEVER)
+"""The state of a lock id that was never used."""
 LOCKED: Final = LockState(phase=LockPhase.LOCKED)
+"""The state of a lock that is neither claimed nor refunded."""
 REFUNDED: Final = LockState(phase=LockPhase.REFUNDED)
+"""The state of a lock that went back."""
 
 
 def usable_preimage(preimage: bytes) -> bool:

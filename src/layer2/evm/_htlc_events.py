@@ -28,8 +28,11 @@ __all__ = [
 ]
 
 LOCKUP_TOPIC: Final = event_topic("Lockup(bytes32,bytes32,address,uint256,address,address,uint256)")
+"""First topic of the event of a new lock."""
 CLAIM_TOPIC: Final = event_topic("Claim(bytes32,bytes32,bytes32)")
+"""First topic of the event of a claim."""
 REFUND_TOPIC: Final = event_topic("Refund(bytes32,bytes32)")
+"""First topic of the event of a refund."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,7 @@ class RefundEvent(Value):
 
 
 HtlcEvent: TypeAlias = LockupEvent | ClaimEvent | RefundEvent
+"""Any event of the contract."""
 
 
 def htlc_topics(

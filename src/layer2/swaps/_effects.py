@@ -80,6 +80,7 @@ class CancelInvoice:
 
 
 Effect: TypeAlias = SendLock | Claim | Refund | RefundEarly | PayInvoice | SettleInvoice | CancelInvoice
+"""Anything that a swap can do to the world."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

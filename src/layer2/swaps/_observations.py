@@ -140,6 +140,7 @@ class HashTaken:
 Observation: TypeAlias = (
     ChainView | PaymentView | InvoiceView | RefundOffer | CancelRequested | EffectRefused | HashTaken
 )
+"""Anything that can be seen of the world."""
 
 
 def seen_preimage(view: ChainView) -> bytes | None:

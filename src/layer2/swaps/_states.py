@@ -294,3 +294,4 @@ State: TypeAlias = (
     | Closed
     | NeedsAttention
 )
+"""Any state of a swap, in either role and direction."""
