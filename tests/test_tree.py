@@ -94,6 +94,12 @@ def test_every_module_says_what_it_is_for():
     assert [_relative(path) for path in SOURCES if not ast.get_docstring(ast.parse(path.read_text()))] == []
 
 
+def test_every_suppression_of_a_checker_says_why():
+    bare = re.compile(r"# (noqa: [A-Z0-9, ]+|(type|pyright): ignore\[[\w-]+\])\s*$", re.MULTILINE)
+    found = [f"{_relative(path)}: {match.group()}" for path in SOURCES for match in bare.finditer(path.read_text())]
+    assert found == []
+
+
 def test_the_architecture_page_names_every_file():
     page = _text(ROOT / "ARCHITECTURE.md")
     assert page, "ARCHITECTURE.md is missing"

@@ -227,7 +227,9 @@ def twin_class(twin: Twin, names: Names) -> list[str]:
     inherited = base_members(twin.base)
     lines = [f"class {twin.twin}({base}):", f'    """``{twin.name}`` for code that is not async."""', ""]
     # Only the constructor sets it, and only to what its class says: no caller can break the narrower type.
-    narrower = "  # pyright: ignore[reportIncompatibleVariableOverride]" if twin.base else ""
+    narrower = (
+        "  # pyright: ignore[reportIncompatibleVariableOverride]  # set by the constructor only" if twin.base else ""
+    )
     lines += [f"    _async: {twin.name}{narrower}", ""]
     for item in own:
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and not item.target.id.startswith("_"):

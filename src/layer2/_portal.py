@@ -130,6 +130,7 @@ class Portal:
         aclose = getattr(iterator, "aclose", None)
         if aclose is None or self.closed:
             return
+        # The loop may have ended since, and with it the iterator.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(_spawn, aclose)
 
@@ -150,6 +151,7 @@ class Portal:
         if self.closed:
             return
         self._closed = True
+        # The loop may have ended by itself: then there is nothing to stop.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(_spawn, self._stop)
 
@@ -228,6 +230,7 @@ def close_at_exit(item: Closable) -> None:
 
 def _close_all() -> None:
     for item in list(_open):
+        # The interpreter ends: nobody can be told any more, and the others must be closed too.
         with suppress(Exception):
             item.close_sync()
 

@@ -86,11 +86,16 @@ class StoredTransfers:
         for event in await self._journal.events(transfer_id):
             yield step(transfer_id, event.version, event.state, event.at_ms)
 
-    async def transfer_result(self, transfer_id: str, timeout: Timeout, cancel: asyncio.Event | None) -> TransferProof:  # noqa: ARG002
+    async def transfer_result(
+        self,
+        transfer_id: str,  # noqa: ARG002 - the interface of what a handle asks
+        timeout: Timeout,  # noqa: ARG002 - the same
+        cancel: asyncio.Event | None,  # noqa: ARG002 - the same
+    ) -> TransferProof:
         """Not here: nothing is driven."""
         raise AsyncRuntimeError("this store is open for reading only", hint="ask the process that drives it")
 
-    async def transfer_cancel(self, transfer_id: str) -> bool:  # noqa: ARG002
+    async def transfer_cancel(self, transfer_id: str) -> bool:  # noqa: ARG002 - the interface of what a handle asks
         """Not here: nothing is driven."""
         raise AsyncRuntimeError("this store is open for reading only", hint="ask the process that drives it")
 

@@ -120,7 +120,7 @@ class Layer2ProtocolSync(Twin):
 class BobClientSync(Layer2ProtocolSync):
     """``BobClient`` for code that is not async."""
 
-    _async: BobClient  # pyright: ignore[reportIncompatibleVariableOverride]
+    _async: BobClient  # pyright: ignore[reportIncompatibleVariableOverride]  # set by the constructor only
 
     @property
     def chain_id(self) -> int:
@@ -151,7 +151,7 @@ class BobClientSync(Layer2ProtocolSync):
 class LightningNetworkSync(Layer2ProtocolSync):
     """``LightningNetwork`` for code that is not async."""
 
-    _async: LightningNetwork  # pyright: ignore[reportIncompatibleVariableOverride]
+    _async: LightningNetwork  # pyright: ignore[reportIncompatibleVariableOverride]  # set by the constructor only
 
     def create_invoice_sync(
         self,

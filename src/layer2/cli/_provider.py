@@ -44,6 +44,7 @@ async def _serve(cli: Cli, daemon: ProviderDaemon) -> None:
         cli.say(f"{daemon.runtime.inventory.active} swap(s) open. Ctrl-C stops it in order.")
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
+            # Not in the main thread, or not on this system: then Ctrl-C raises, and whoever runs us has the signals.
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.add_signal_handler(number, daemon.stop)
         await daemon.serve()

@@ -32,11 +32,15 @@ async def status(cli: Cli) -> None:
     async with read_transfers(config) as transfers:
         waiting = await transfers.unfinished()
     deadlines = [transfer.act_by for transfer in waiting if transfer.act_by is not None]
-    layers = [name for name, section in (("bob", config.bob), ("lightning", config.lightning)) if section is not None]
+    layers = [
+        name
+        for name, section in (("bob", config.bob), ("lightning", config.lightning))
+        if section is not None or config.is_embedded
+    ]
     value = {
         "network": config.network,
         "chain_id": config.chain_id,
-        "layers": ["bob", "lightning"] if config.is_embedded else layers,
+        "layers": layers,
         "signer": config.signer is not None or config.is_embedded,
         "provider": config.swap.provider_url is not None or config.is_embedded,
         "unfinished": [transfer_json(transfer) for transfer in waiting],
@@ -46,13 +50,13 @@ async def status(cli: Cli) -> None:
     def settings() -> Table:
         shown = table("Settings", "", "")
         shown.add_row("network", f"{config.network} (chain {config.chain_id})")
-        shown.add_row("layers", ", ".join(value["layers"]) or "none")  # type: ignore[arg-type]
+        shown.add_row("layers", ", ".join(layers) or "none")
         shown.add_row("account on BOB", "configured" if value["signer"] else "none")
         shown.add_row("swap provider", "configured" if value["provider"] else "none")
         return shown
 
     cli.emit(value, settings)
-    if not value["layers"] or not (value["signer"] or value["provider"]):
+    if not layers or not (value["signer"] or value["provider"]):
         cli.say("layer2 doctor says what is missing, and what to do about it")
     if not waiting:
         cli.say("nothing is unfinished")

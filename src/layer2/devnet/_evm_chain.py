@@ -157,7 +157,7 @@ class EvmChain:
         """The header of an empty block on top of the head."""
         parent = self.head.header
         # Abstract only for the type checker: the fork binds it as an attribute of the class.
-        return PragueVM.create_header_from_parent(  # pyright: ignore[reportAbstractUsage]
+        return PragueVM.create_header_from_parent(  # pyright: ignore[reportAbstractUsage]  # see above
             parent,
             timestamp=max(timestamp, parent.timestamp + 1),
             gas_limit=parent.gas_limit,
@@ -220,6 +220,7 @@ class EvmChain:
             try:
                 receipt, computation = vm.apply_transaction(draft.header, checked)
             except EthValidationError:
+                # As a miner does: what is not valid on top of the others (nonce, balance, gas left) is left out of the block.
                 continue
             draft.header = vm.add_receipt_to_header(draft.header, receipt)
             draft.transactions.append(transaction)
@@ -282,7 +283,7 @@ class EvmChain:
         free = header.copy(base_fee_per_gas=0)
         ancestors: Any = PragueVM.get_prev_hashes(header.parent_hash, self._chain.chaindb)
         state: Any = PragueVM.build_state(self.db, free, self._context, ancestors)
-        unsigned = PragueVM.get_transaction_builder().new_unsigned_dynamic_fee_transaction(  # type: ignore[attr-defined]
+        unsigned = PragueVM.get_transaction_builder().new_unsigned_dynamic_fee_transaction(  # type: ignore[attr-defined]  # the fork has it
             self.chain_id,
             state.get_nonce(message.sender),
             0,

@@ -116,6 +116,7 @@ class Delivery:
                     break
                 if answer is SendAnswer.PRICE_TOO_LOW:
                     self._fees.forget()
+                    # A price that cannot be asked for now is asked for at the next attempt.
                     with suppress(NodeError):
                         await self.bump(live, times=1)
         finally:

@@ -291,7 +291,7 @@ class LightningNetwork(NodeLayer):
         proof: Proof,
         *,
         timeout: Timeout = DEFAULT,  # noqa: ARG002 (nothing is waited for)
-        cancel: asyncio.Event | None = None,  # noqa: ARG002
+        cancel: asyncio.Event | None = None,  # noqa: ARG002 (the same)
     ) -> bool:
         """Whether a Lightning payment proof holds, for an invoice of this node's network. Nothing is asked of the node.
 

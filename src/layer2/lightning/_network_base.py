@@ -101,7 +101,7 @@ class NodeLayer(Layer2ProtocolAsync):
         self,
         *,
         timeout: Timeout = DEFAULT,  # noqa: ARG002 (it is bounded in time by itself)
-        cancel: asyncio.Event | None = None,  # noqa: ARG002
+        cancel: asyncio.Event | None = None,  # noqa: ARG002 (the same)
     ) -> None:
         """End what runs and free connections. Payments under way go on at the node. Idempotent."""
         self._closed = True

@@ -166,6 +166,7 @@ class Session:
         conn, self._conn = self._conn, None
         engine, self._engine = self._engine, None
         if conn is not None:
+            # It may be broken, which is why it is closed: the engine and the lock must be given up all the same.
             with suppress(SQLAlchemyError):
                 conn.close()
         if engine is not None:

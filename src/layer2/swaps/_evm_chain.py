@@ -145,7 +145,7 @@ class EvmSwapChain:
         return known[1]
 
     async def _ask_header(self, tag: str | int) -> Header:
-        header = await self._client.header(tag)  # type: ignore[arg-type]
+        header = await self._client.header(tag)  # type: ignore[arg-type]  # only block tags come here
         if header is None:
             raise UnexpectedReply(f"the endpoint has no block {tag}")
         return header

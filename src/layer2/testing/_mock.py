@@ -239,10 +239,10 @@ class MockLayer2Protocol(Layer2ProtocolAsync):
                 return _nothing()
             raise self._problem(f"unexpected: {call}")
         expectation.met += 1
-        if expectation._value is _MISSING and expectation._error is None and expectation._function is None:  # noqa: SLF001
+        if expectation._value is _MISSING and expectation._error is None and expectation._function is None:  # noqa: SLF001 - same file
             raise self._problem(f"without a result (say returns, raises or calls): {call}")
         limit_s = self._operations.default_timeout_s if limit is DEFAULT else limit
-        return expectation._outcome(self._clock, limit_s, args, kwargs)  # noqa: SLF001
+        return expectation._outcome(self._clock, limit_s, args, kwargs)  # noqa: SLF001 - same file
 
     def _problem(self, text: str) -> MockFailure:
         self._problems.append(text)

@@ -94,7 +94,7 @@ class Block:
     def found(self, tx: Transaction) -> bool | None:
         """Whether ``tx`` succeeded in this branch; None if it is not in it."""
         for home in reversed(tx.blocks):
-            if self.back_to(lambda block, number=home.number: block.number <= number) is home:  # type: ignore[misc]
+            if self.back_to(lambda block, number=home.number: block.number <= number) is home:  # type: ignore[misc]  # the default
                 return home.included[tx]
         return None
 

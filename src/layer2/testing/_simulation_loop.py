@@ -115,7 +115,7 @@ class SimulationLoop(asyncio.BaseEventLoop):
     def _run_once(self) -> None:
         """Run until somebody stops the loop."""
         due, timers = self._due, self._timers
-        while not self._stopping:  # type: ignore[attr-defined]
+        while not self._stopping:  # type: ignore[attr-defined]  # not in the stubs
             while timers and (timers[0][0] <= self.now or not due):
                 at, _, call = heappop(timers)
                 if not call.dead:
