@@ -142,7 +142,14 @@ def assemble_transfers(
     )
     # What the user's own traffic must leave in the account, so that what is under way can end.
     bob.sender.reserved_wei = lambda: sum(swap.deal.max_gas_wei for swap in engine.open_swaps)
-    prover = Prover(bob=bob, journal=journal, registry=factory.registry, contract=factory.contract)
+    prover = Prover(
+        bob=bob,
+        journal=journal,
+        registry=factory.registry,
+        contract=factory.contract,
+        transactions=factory.journal(),
+        node=node,
+    )
     requests = (
         None if provider is None else _requests(factory, bob, node, provider, journal, chain, lambda: engine.open_swaps)
     )
@@ -155,5 +162,6 @@ def assemble_transfers(
         node=node,
         lnurl=LnurlClient(allow_local=factory.config.network in ("devnet", "embedded")),
         operations=operations,
+        registry=factory.registry,
     )
     return engine, prover, service, provider

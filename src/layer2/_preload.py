@@ -13,6 +13,7 @@ _ALWAYS: Final = (
     "layer2._assembly",
     "layer2._layers",
     "layer2._proving",
+    "layer2._quoting",
     "layer2._transfer_news",
     "layer2._transfer_view",
     "layer2._transfers",

@@ -7,7 +7,9 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from layer2._observe import log_event
+from layer2._quoting import form_of, to_asset
 from layer2.errors import Layer2Error, NotFound, ProofError, UnexpectedReply
+from layer2.lightning import PaymentState
 from layer2.proofs import (
     Fee,
     Report,
@@ -16,15 +18,18 @@ from layer2.proofs import (
     collect_receipt_proof,
     verify_transfer_proof,
 )
+from layer2.terms import SwapDirection
 from layer2.transactions import Depth
 
 if TYPE_CHECKING:
     from layer2.addresses import EvmAddress
     from layer2.assets import AssetRegistry
     from layer2.bob import BobClient
-    from layer2.evm import BlockRef
+    from layer2.evm import BlockRef, TxJournal
+    from layer2.lightning import LightningNode
     from layer2.proofs import EvmReceiptProof, EvmStorageProof
     from layer2.storage import StoredSwap, SwapJournal
+    from layer2.swaps import Deal
     from layer2.terms import DepthPolicy
 
 __all__ = ["Prover"]
@@ -35,8 +40,19 @@ logger: Final = logging.getLogger("layer2.proofs")
 class Prover:
     """Proves our settled transfers. ``bob`` is the client whose chain it reads."""
 
-    def __init__(self, *, bob: BobClient, journal: SwapJournal, registry: AssetRegistry, contract: EvmAddress) -> None:
+    def __init__(
+        self,
+        *,
+        bob: BobClient,
+        journal: SwapJournal,
+        registry: AssetRegistry,
+        contract: EvmAddress,
+        transactions: TxJournal,
+        node: LightningNode | None,
+    ) -> None:
         self._bob = bob
+        self._transactions = transactions
+        self._node = node
         self._journal = journal
         self._registry = registry
         self._contract = contract
@@ -85,11 +101,43 @@ class Prover:
             preimage=preimage,
             storage=storage,
             receipt=receipt,
-            fees=(Fee(name="provider", coin="BTC", amount=terms.provider_fee),),
+            fees=await self._fees(swap),
             depth=terms.depth_policy.depth,
         )
         await self._journal.put_proof(swap.deal.id, proof.blocks[0].hash, proof.to_json())
         return proof
+
+    async def _fees(self, swap: StoredSwap) -> tuple[Fee, ...]:
+        """The provider's fee, which the terms fix, and what else is known of the costs by now."""
+        form = form_of(self._registry, swap.deal.terms.lock)
+        coin = form.asset.name
+        fees = [Fee(name="provider", coin=coin, amount=to_asset(swap.deal.terms.provider_fee, form))]
+        try:
+            if (routing_msat := await self._routing_msat(swap.deal)) is not None:
+                fees.append(Fee(name="routing", coin=coin, amount=-(-routing_msat // 1000)))
+            if (gas_wei := await self._gas_wei(swap.deal)) is not None:
+                fees.append(Fee(name="gas", coin="ETH", amount=gas_wei))
+        except Layer2Error as error:
+            text = f"not all costs are known, so the proof lists fewer: {error}"
+            log_event(logger, logging.INFO, "proofs.fees_unknown", text, transfer_id=swap.deal.id)
+        return tuple(fees)
+
+    async def _routing_msat(self, deal: Deal) -> int | None:
+        if self._node is None or deal.direction is SwapDirection.SUBMARINE or not deal.pays_itself:
+            return None
+        payment = await self._node.lookup_payment(deal.terms.lock.preimage_hash)
+        return payment.fee_msat if payment.state is PaymentState.SUCCEEDED else None
+
+    async def _gas_wei(self, deal: Deal) -> int | None:
+        """What the swap's own lock or claim cost; None if none of its transactions is in the chain."""
+        record = await self._transactions.get(
+            f"swap:{deal.id}:{'lock' if deal.direction is SwapDirection.SUBMARINE else 'claim'}"
+        )
+        for variant in reversed(() if record is None else record.variants):
+            receipt = await self._bob.rpc.exits.receipt(variant.hash)
+            if receipt is not None:
+                return receipt.fee_wei
+        return None
 
     async def _request(self, method: str, params: list[object]) -> object:
         return await self._bob.rpc.exits.request(method, *params)

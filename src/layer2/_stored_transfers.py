@@ -16,6 +16,7 @@ from layer2.transfers import Transfer, TransferEvent, TransferState
 
 if TYPE_CHECKING:
     from layer2._clock import Clock
+    from layer2.assets import AssetRegistry
     from layer2.proofs import TransferProof
     from layer2.protocol import Timeout
     from layer2.swaps import StoredSwap
@@ -28,8 +29,9 @@ _PAGE = 200
 class StoredTransfers:
     """See ``layer2.transfers.read_transfers``."""
 
-    def __init__(self, url: str, clock: Clock) -> None:
+    def __init__(self, url: str, clock: Clock, registry: AssetRegistry) -> None:
         self._url = url
+        self._registry = registry
         self._clock = clock
         self._stack = AsyncExitStack()
         self._journal: SwapJournal | None = None
@@ -46,7 +48,7 @@ class StoredTransfers:
 
     async def get(self, transfer_id: str) -> Transfer:
         """One transfer. Raises ``NotFound``."""
-        return transfer_of(await self._load(transfer_id), self)
+        return transfer_of(await self._load(transfer_id), self, self._registry)
 
     async def page(
         self, *, state: TransferState | None = None, limit: int = 100, after: str | None = None
@@ -55,7 +57,7 @@ class StoredTransfers:
         found: list[Transfer] = []
         while self._journal is not None and len(found) < limit:
             swaps = await self._journal.page(kinds=None, limit=_PAGE, after=after)
-            views = [transfer_of(swap, self) for swap in swaps]
+            views = [transfer_of(swap, self, self._registry) for swap in swaps]
             found += [view for view in views if state is None or view.state is state]
             if len(swaps) < _PAGE:
                 break
@@ -66,7 +68,7 @@ class StoredTransfers:
         """Transfers that a process has yet to drive, those included that are settled and watched to finality; exits first."""
         if self._journal is None:
             return []
-        return [transfer_of(swap, self) async for swap in every_unfinished(self._journal)]
+        return [transfer_of(swap, self, self._registry) async for swap in every_unfinished(self._journal)]
 
     async def proof(self, transfer_id: str) -> TransferProof:
         """The proof that was made of a transfer. Raises ``NotFound``: there is none yet."""

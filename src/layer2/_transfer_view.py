@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, assert_never
 
-from layer2.assets import BTC, convert_amount
+from layer2._quoting import quote_of_deal
 from layer2.errors import Layer2Error, SwapExpired, SwapRefunded, UnknownOutcome
 from layer2.swaps import (
     Abandoned,
@@ -28,13 +28,12 @@ from layer2.swaps import (
     Settled,
     Settling,
     act_by,
-    expected_s,
 )
-from layer2.terms import SwapDirection
-from layer2.transfers import QuotedFee, Transfer, TransferEvent, TransferHost, TransferQuote, TransferState
+from layer2.transfers import Transfer, TransferEvent, TransferHost, TransferState
 
 if TYPE_CHECKING:
-    from layer2.swaps import Deal, State, StoredSwap
+    from layer2.assets import AssetRegistry
+    from layer2.swaps import State, StoredSwap
 
 __all__ = [
     "ends_a_wait",
@@ -46,8 +45,6 @@ __all__ = [
     "step",
     "transfer_of",
 ]
-
-_BTC_TOKEN_DECIMALS = 8
 
 
 def is_decided(state: State) -> bool:
@@ -123,43 +120,13 @@ def needs_attention(swaps: Sequence[StoredSwap]) -> UnknownOutcome:
     )
 
 
-def _quote(deal: Deal) -> TransferQuote:
-    terms, lock = deal.terms, deal.terms.lock
-    submarine = deal.direction is SwapDirection.SUBMARINE
-    arrives = lock.amount - terms.provider_fee if submarine else lock.amount
-    amount = convert_amount(arrives, _BTC_TOKEN_DECIMALS, BTC.decimals)
-    fees = [
-        QuotedFee(
-            name="provider", coin=BTC.name, amount=convert_amount(terms.provider_fee, _BTC_TOKEN_DECIMALS, BTC.decimals)
-        ),
-        QuotedFee(name="gas", coin="ETH", amount=deal.max_gas_wei, is_limit=True),
-    ]
-    return TransferQuote(
-        asset=BTC,
-        amount=amount,
-        rounding_msat=amount * 1000 - terms.invoice_amount_msat if submarine else 0,
-        source="bob" if submarine else "lightning",
-        destination="lightning" if submarine else "bob",
-        direction=deal.direction,
-        fees=tuple(fees),
-        requires=(),
-        token=lock.token,
-        htlc_contract=lock.contract,
-        provider=terms.provider,
-        depth_policy=terms.depth_policy,
-        seconds_expected=expected_s(terms.timing, terms.depth_policy),
-        seconds_worst=max(0, lock.timelock - terms.created_at),
-        expires_at=terms.lock_by,
-    )
-
-
-def transfer_of(swap: StoredSwap, host: TransferHost) -> Transfer:
-    """The handle on a swap."""
+def transfer_of(swap: StoredSwap, host: TransferHost, registry: AssetRegistry) -> Transfer:
+    """The handle on a swap; ``registry`` tells what its token is."""
     return Transfer(
         id=swap.deal.id,
         state=state_name(swap.state),
         reason=getattr(swap.state, "reason", None) or None,
-        quote=_quote(swap.deal),
+        quote=quote_of_deal(swap.deal, registry),
         invoice=swap.deal.terms.invoice,
         created_at_ms=swap.created_at_ms,
         updated_at_ms=swap.updated_at_ms,

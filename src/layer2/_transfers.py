@@ -11,15 +11,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from layer2._quoting import quote_of_price
 from layer2._transfer_view import ends_a_wait, event_of, failure_of, step, transfer_of
 from layer2.addresses import Address, EvmAddress, InvoiceText, LightningAddress, LnurlPay, NodeId, parse_address
-from layer2.assets import BTC, AssetId, check_amount
+from layer2.assets import BTC, AssetId, AssetRegistry, check_amount
 from layer2.errors import (
     AddressError,
     AmountError,
     AssetError,
     AsyncTimeout,
     ConfigurationError,
+    FeeLimitExceeded,
     IdempotencyConflict,
     NotFound,
     SwapRefused,
@@ -31,7 +33,7 @@ from layer2.protocol import Layer2ProtocolType, Timeout
 from layer2.swaps import Price, SwapEngine, SwapRequests
 from layer2.terms import SwapDirection
 from layer2.transactions import check_idempotency_key
-from layer2.transfers import Payer, QuotedFee, Requirement, Transfer, TransferEvent, TransferQuote, TransferState
+from layer2.transfers import Payer, Transfer, TransferEvent, TransferQuote, TransferState
 
 if TYPE_CHECKING:
     from layer2._operations import Operations
@@ -88,8 +90,10 @@ class TransferService:
         node: LightningNode | None,
         lnurl: LnurlClient,
         operations: Operations,
+        registry: AssetRegistry,
     ) -> None:
         self._config = config
+        self._registry = registry
         self._engine = engine
         self._journal = journal
         self._requests = requests
@@ -196,12 +200,17 @@ class TransferService:
                 if submarine
                 else 'use payer="anyone" and show the invoice',
             )
-        return await requests.price(
-            arguments.direction,
-            arguments.amount,
-            max_fee_sat=arguments.max_fee,
-            pays_itself=arguments.payer == "self",
-        )
+        try:
+            return await requests.price(
+                arguments.direction,
+                arguments.amount,
+                max_fee_sat=arguments.max_fee,
+                pays_itself=arguments.payer == "self",
+            )
+        except FeeLimitExceeded as error:
+            if isinstance(error.quote, Price):
+                error.quote = self._as_quote(arguments, error.quote, 0)
+            raise
 
     async def quote(self, arguments: TransferArguments) -> TransferQuote:
         """What it would cost now. Takes and reserves nothing."""
@@ -214,33 +223,13 @@ class TransferService:
 
     def _as_quote(self, arguments: TransferArguments, price: Price, rounding_msat: int) -> TransferQuote:
         place = self._ready().place
-        submarine = arguments.direction is SwapDirection.SUBMARINE
-        fees = [QuotedFee(name="provider", coin=arguments.asset.name, amount=price.provider_fee_sat)]
-        if price.routing_limit_sat:
-            fees.append(
-                QuotedFee(name="routing", coin=arguments.asset.name, amount=price.routing_limit_sat, is_limit=True)
-            )
-        fees.append(QuotedFee(name="gas", coin="ETH", amount=price.max_gas_wei, is_limit=True))
-        gas = Requirement(layer="bob", coin="ETH", amount=price.max_gas_wei)
-        total = arguments.amount + price.provider_fee_sat
-        needs = Requirement(layer="bob" if submarine else "lightning", coin=arguments.asset.name, amount=total)
-        assert place.token.contract is not None
-        return TransferQuote(
-            asset=arguments.asset,
-            amount=arguments.amount,
+        return quote_of_price(
+            arguments.direction,
+            price,
+            place.token,
+            place.contract,
             rounding_msat=rounding_msat,
-            source="bob" if submarine else "lightning",
-            destination="lightning" if submarine else "bob",
-            direction=arguments.direction,
-            fees=tuple(fees),
-            requires=(needs, gas) if submarine or arguments.payer == "self" else (gas,),
-            token=place.token.contract,
-            htlc_contract=place.contract,
-            provider=price.info.provider_address,
-            depth_policy=price.policy,
-            seconds_expected=price.seconds_expected,
-            seconds_worst=price.seconds_worst,
-            expires_at=price.expires_at,
+            payer=arguments.payer,
         )
 
     async def start_alone(self, arguments: TransferArguments) -> Transfer:
@@ -349,7 +338,7 @@ class TransferService:
 
     def view(self, swap: StoredSwap) -> Transfer:
         """A swap as its user sees it."""
-        return transfer_of(swap, self)
+        return transfer_of(swap, self, self._registry)
 
     async def transfer_events(self, transfer_id: str) -> AsyncIterator[TransferEvent]:
         """See ``Transfer.events``."""

@@ -74,6 +74,11 @@ class AssetRegistry:
                 hint="add it to the asset registry with its contract and decimals",
             ) from None
 
+    def at(self, chain_id: int, contract: EvmAddress | None) -> AssetForm | None:
+        """What a contract of a chain is; None if it is no asset of the registry."""
+        found = [form for form in self._forms.values() if (form.chain_id, form.contract) == (chain_id, contract)]
+        return min(found, key=lambda form: form.asset.name, default=None)
+
     def assets(self) -> frozenset[AssetId]:
         """All assets that have a form somewhere."""
         return frozenset(asset for asset, _ in self._forms)

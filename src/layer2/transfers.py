@@ -73,7 +73,7 @@ class QuotedFee(Value):
     """One part of the price."""
 
     name: str
-    """``provider``, ``routing_limit``, ``gas_limit``."""
+    """``provider``, ``routing`` or ``gas``."""
     coin: str
     amount: Uint
     """In the coin's base unit."""
@@ -207,5 +207,6 @@ def read_transfers(config: Layer2Config, *, clock: Clock | None = None) -> Store
     """
     from layer2._clock import SystemClock
     from layer2._stored_transfers import StoredTransfers
+    from layer2.connect import registry_of
 
-    return StoredTransfers(config.store_url, clock or SystemClock())
+    return StoredTransfers(config.store_url, clock or SystemClock(), registry_of(config))

@@ -11,7 +11,14 @@ from layer2.assets import BTC, ETH, AssetForm, AssetRegistry
 from layer2.errors import AddressError, ProofError, ValidationError
 from layer2.evm._htlc import storage_slot
 from layer2.evm._htlc_events import LOCKUP_TOPIC, REFUND_TOPIC
-from layer2.proofs import CheckResult, Fee, Report, TransferExpectations, TransferProof
+from layer2.proofs import (
+    CheckResult,
+    Fee,
+    Report,
+    TransferExpectations,
+    TransferProof,
+    verify_transfer_proof,
+)
 from layer2.terms import DepthPolicy, SwapDirection
 from layer2.transactions import Depth
 
@@ -181,7 +188,8 @@ def test_lock_fee_and_invoice_must_add_up(made, direction, decimals, lock_amount
         invoice_amount_msat=msat,
     )
     form = AssetForm(asset=BTC, chain_id=made.CHAIN_ID, contract=made.TOKEN, decimals=decimals)
-    report = made.verify(made.make_proof(terms), assets=AssetRegistry([form]))
+    fees = (Fee(name="provider", coin="BTC", amount=fee // 10 ** (decimals - 8)),)
+    report = made.verify(made.make_proof(terms, fees=fees), assets=AssetRegistry([form]))
     if adds_up:
         assert report.ok, report.failed
     else:
@@ -194,6 +202,29 @@ def test_fees_must_not_contradict_the_terms(made):
     twice = (Fee(name="gas", coin="ETH", amount=1),) * 2
     only_failure(made.verify(made.make_proof(fees=twice)), "fees", "listed twice")
     assert made.verify(made.make_proof(fees=()))["fees"].result is CheckResult.SKIPPED
+
+
+def test_the_provider_fee_is_in_the_unit_of_its_coin(made):
+    terms = made.make_terms(lock_amount=100_600 * 10**10, provider_fee=600 * 10**10)
+    form = AssetForm(asset=BTC, chain_id=made.CHAIN_ID, contract=made.TOKEN, decimals=18)
+    in_units = (Fee(name="provider", coin="BTC", amount=600 * 10**10),)
+    in_satoshi = (Fee(name="provider", coin="BTC", amount=600),)
+    report = made.verify(made.make_proof(terms, fees=in_units), assets=AssetRegistry([form]))
+    only_failure(report, "fees", "not the one in the terms")
+    proof = made.make_proof(terms, fees=in_satoshi)
+    assert made.verify(proof, assets=AssetRegistry([form])).ok
+    assert made.verify(proof, assets=None)["fees"].result is CheckResult.UNCHECKED
+
+
+def test_without_a_registry_the_token_is_said_to_be_unchecked(made):
+    proof = made.make_proof()
+    report = verify_transfer_proof(
+        proof, trusted_blocks=[block.hash for block in proof.blocks], contracts={made.CHAIN_ID: [made.CONTRACT]}
+    )
+    assert {check.name for check in report.checks if check.result is CheckResult.UNCHECKED} == {"token", "amounts"}
+    assert report.failed == ()
+    assert not report.ok
+    assert "no asset registry was given" in report["token"].reason
 
 
 def test_another_preimage_fails(made):

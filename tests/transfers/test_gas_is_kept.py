@@ -25,6 +25,7 @@ async def test_what_the_rollup_charges_for_l1_is_part_of_the_price(monkeypatch):
         with pytest.raises(FeeLimitExceeded) as caught:
             await manager.quote_cross_layer_transfer_async(BTC, 50_000, P.BOB, P.LIGHTNING)
     assert caught.value.needed > 10**17
+    assert next(fee.amount for fee in caught.value.quote.fees if fee.name == "gas") == caught.value.needed
 
 
 async def test_the_gas_of_an_open_transfer_is_left_in_the_account(manager):

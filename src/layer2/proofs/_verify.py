@@ -10,7 +10,7 @@ from typing import Final
 from layer2._crypto import CURVE_ORDER, sha256
 from layer2.addresses import EvmAddress
 from layer2.assets import AssetForm, AssetRegistry
-from layer2.errors import AssetError, Layer2Error, ProofError, ValidationError
+from layer2.errors import Layer2Error, ProofError, ValidationError
 from layer2.evm._artifacts import HTLC_ADDRESS, HTLC_CODE_HASH
 from layer2.evm._htlc import LockPhase, decode_state, storage_slot
 from layer2.evm._htlc_events import ClaimEvent, decode_htlc_event
@@ -59,7 +59,7 @@ def verify_transfer_proof(
     proof: TransferProof | str | bytes,
     *,
     trusted_blocks: Mapping[bytes, Depth] | Iterable[bytes],
-    assets: AssetRegistry | None,
+    assets: AssetRegistry | None = None,
     contracts: Mapping[int, Iterable[EvmAddress | str]] | None = None,
     expected: SwapTerms | TransferExpectations | None = None,
     min_depth: Depth | None = None,
@@ -70,7 +70,8 @@ def verify_transfer_proof(
         proof: The proof, or its JSON text.
         trusted_blocks: Hashes of blocks that the caller knows to be of the chain that the terms name; as a mapping, with
             the depth at which it knows them.
-        assets: Which token is which asset. The token of the lock must be one of them.
+        assets: Which token is which asset. The token of the lock must be one of them. None: what the token is worth is not
+            known, and the checks ``token`` and ``amounts`` are not made.
         contracts: Chain id -> addresses of the HTLC contract there. None: the address that follows from its code, which
             is one and the same on every chain.
         expected: What the terms must be, or must say. None: whatever the proof says is to be shown.
@@ -133,7 +134,7 @@ def _checks(proof: TransferProof, anchors: _Anchors) -> Iterable[tuple[str, Call
     yield "payment_hash", lambda: _payment_hash(terms)
     yield "invoice_amount", lambda: _invoice_amount(terms)
     yield "amounts", lambda: _amounts(terms, anchors)
-    yield "fees", lambda: _fees(proof)
+    yield "fees", lambda: _fees(proof, anchors)
     yield "preimage", lambda: _preimage(proof)
     yield "contract_code", lambda: _contract_code(proof)
     yield "lock_state", lambda: _lock_state(proof)
@@ -172,14 +173,10 @@ def _contract_code(proof: TransferProof) -> str:
 def _form(terms: SwapTerms, anchors: _Anchors) -> AssetForm:
     if anchors.assets is None:
         raise _Unchecked("no asset registry was given")
-    for asset in sorted(anchors.assets.assets(), key=lambda asset: asset.name):
-        try:
-            form = anchors.assets.form(asset, terms.lock.chain_id)
-        except AssetError:
-            continue
-        if form.contract == terms.lock.token:
-            return form
-    raise ProofError(f"the token {terms.lock.token} is no asset of the registry on chain {terms.lock.chain_id}")
+    form = anchors.assets.at(terms.lock.chain_id, terms.lock.token)
+    if form is None:
+        raise ProofError(f"the token {terms.lock.token} is no asset of the registry on chain {terms.lock.chain_id}")
+    return form
 
 
 def _token(terms: SwapTerms, anchors: _Anchors) -> str:
@@ -219,12 +216,20 @@ def _amounts(terms: SwapTerms, anchors: _Anchors) -> str:
     return f"lock {terms.lock.amount}, fee {terms.provider_fee}, invoice {terms.invoice_amount_msat} msat add up"
 
 
-def _fees(proof: TransferProof) -> str:
+def _fees(proof: TransferProof, anchors: _Anchors) -> str:
     named = [fee.name for fee in proof.fees]
     require(len(set(named)) == len(named), "a fee is listed twice")
     for fee in proof.fees:
         if fee.name == "provider":
-            require(fee.amount == proof.terms.provider_fee, "the provider's fee is not the one in the terms")
+            known = (
+                None if anchors.assets is None else anchors.assets.at(proof.terms.lock.chain_id, proof.terms.lock.token)
+            )
+            if known is None and fee.amount != proof.terms.provider_fee:
+                raise _Unchecked("the terms count the provider's fee in units of a token that is not known")
+            in_terms = proof.terms.provider_fee
+            if known is not None:
+                in_terms = -(-in_terms * 10**known.asset.decimals // 10**known.decimals)
+            require(fee.amount == in_terms, "the provider's fee is not the one in the terms")
             return f"the provider's fee is {fee.amount}, as in the terms"
     raise _Skipped("the proof lists no provider's fee")
 

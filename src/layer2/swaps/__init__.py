@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         slow_s,
         submarine_lock_by,
         submarine_timelock,
+        worst_s,
     )
     from layer2.swaps._driver import HashTakenError
     from layer2.swaps._effects import (
@@ -127,7 +128,7 @@ _HOMES = {
         "BOB_TIMING DEVNET_TIMING check_timing claim_room_s depth_wait_s expected_s fast_s latest_claim_start may_claim "
         "may_lock_reverse may_pay "
         "min_invoice_life_s refund_margin_s reverse_final_cltv "
-        "reverse_lock_by reverse_timelock slow_s submarine_lock_by submarine_timelock"
+        "reverse_lock_by reverse_timelock slow_s submarine_lock_by submarine_timelock worst_s"
     ),
     "_driver": "HashTakenError",
     "_effects": "CancelInvoice Claim Decision Effect PayInvoice Refund RefundEarly SendLock SettleInvoice",
@@ -265,6 +266,7 @@ __all__ = [
     "slow_s",
     "submarine_lock_by",
     "submarine_timelock",
+    "worst_s",
 ]
 
 

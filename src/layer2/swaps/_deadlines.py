@@ -31,6 +31,7 @@ __all__ = [
     "may_pay",
     "min_invoice_life_s",
     "overdue_at",
+    "own_invoice_life_s",
     "refund_margin_s",
     "reverse_final_cltv",
     "reverse_lock_by",
@@ -39,6 +40,7 @@ __all__ = [
     "submarine_cltv_limit",
     "submarine_lock_by",
     "submarine_timelock",
+    "worst_s",
 ]
 
 QUANTILE = 1e-6
@@ -137,6 +139,17 @@ def fast_s(timing: ChainTiming, blocks: int) -> int:
 def expected_s(timing: ChainTiming, policy: DepthPolicy) -> int:
     """How long a transfer takes if all goes well: two events on the chain, each at depth, and a payment."""
     return 2 * (depth_wait_s(timing, policy) + 2 * timing.evm_block_s) + 5
+
+
+def worst_s(timing: ChainTiming, timelock_s: int) -> int:
+    """Until a refund is final if everything fails, where the lock lasts ``timelock_s``."""
+    return timelock_s + refund_margin_s(timing)
+
+
+def own_invoice_life_s(timing: ChainTiming, policy: DepthPolicy) -> int:
+    """How long an invoice of our own lives that is made for a submarine swap."""
+    life_s = timing.lock_window_s + min_invoice_life_s(timing, policy)
+    return life_s + timing.grace_s + 2 * timing.clock_skew_s
 
 
 def submarine_lock_by(timing: ChainTiming, created_at: int) -> int:

@@ -18,11 +18,11 @@ from layer2.lightning import Feature, Invoice, LightningNode, PaymentState, deco
 from layer2.swaps._checks import Expected, check_reverse_terms, check_submarine_terms
 from layer2.swaps._deadlines import (
     DEFAULT_FINAL_CLTV,
-    claim_room_s,
     expected_s,
-    min_invoice_life_s,
-    refund_margin_s,
+    own_invoice_life_s,
+    reverse_timelock,
     submarine_timelock,
+    worst_s,
 )
 from layer2.swaps._ports import StoredSwap
 from layer2.swaps._preimage import FORBIDDEN_HASHES, PreimageSource
@@ -133,7 +133,8 @@ class SwapRequests:
         """What the provider asks now. Refuses a provider of another place.
 
         Raises:
-            SwapRefused: wrong place, or it accepts nothing now. AmountError: outside its limits. FeeLimitExceeded.
+            SwapRefused: wrong place, or it accepts nothing now. AmountError: outside its limits.
+            FeeLimitExceeded: above a bound; ``quote`` is the ``Price``.
         """
         info = await self._provider.info()
         place = self.place
@@ -160,8 +161,22 @@ class SwapRequests:
                 hint="split the amount, or ask another provider",
             )
         # The exits of what is open already need their gas too.
-        max_gas_wei = await self._account.check_gas(len(self._open_swaps()) + 1)
+        too_dear: FeeLimitExceeded | None = None
+        try:
+            max_gas_wei = await self._account.check_gas(len(self._open_swaps()) + 1)
+        except FeeLimitExceeded as error:
+            too_dear, max_gas_wei = error, error.needed or 0
         price = self._priced(info, pair, direction, amount_sat, max_fee_sat, max_gas_wei, pays_itself=pays_itself)
+        if price.provider_fee_sat > max_fee_sat:
+            too_dear = FeeLimitExceeded(
+                f"the provider asks {price.provider_fee_sat} satoshi, above the bound of {max_fee_sat}",
+                limit=max_fee_sat,
+                needed=price.provider_fee_sat,
+                hint="raise max_fee, or ask another provider",
+            )
+        if too_dear is not None:
+            too_dear.quote = price
+            raise too_dear
         if price.policy.depth is Depth.INCLUDED:
             await self._check_unsafe(amount_sat)
         return price
@@ -198,13 +213,6 @@ class SwapRequests:
         pays_itself: bool,
     ) -> Price:
         fee_sat = -(-amount_sat * pair.fees.ppm // 1_000_000) + self._to_sat(pair.fees.base)
-        if fee_sat > max_fee_sat:
-            raise FeeLimitExceeded(
-                f"the provider asks {fee_sat} satoshi, above the bound of {max_fee_sat}",
-                limit=max_fee_sat,
-                needed=fee_sat,
-                hint="raise max_fee, or ask another provider",
-            )
         timing = self.place.timing
         submarine = direction is SwapDirection.SUBMARINE
         if submarine:
@@ -212,23 +220,21 @@ class SwapRequests:
                 raise SwapRefused("the provider does not say at which depth it acts", rule="depth")
             token = self._to_token(amount_sat)
             policy = next((p for bound, p in pair.depth_policies if token <= bound), pair.depth_policies[-1][1])
-            life = timing.lock_window_s + min_invoice_life_s(timing, policy)
-            worst = submarine_timelock(timing, life, DEFAULT_FINAL_CLTV)
-            worst += timing.evm_inclusion_s + timing.finality_s
+            timelock_s = submarine_timelock(timing, own_invoice_life_s(timing, policy), DEFAULT_FINAL_CLTV)
         else:
             policy = self._depth_policy(amount_sat)
-            worst = timing.invoice_expiry_s + 2 * claim_room_s(timing, policy) + refund_margin_s(timing)
+            timelock_s = reverse_timelock(timing, policy, 0)
         return Price(
             info=info,
             pair=pair,
             amount_sat=amount_sat,
             provider_fee_sat=fee_sat,
-            routing_limit_sat=0 if submarine or not pays_itself else max_fee_sat - fee_sat,
+            routing_limit_sat=0 if submarine or not pays_itself else max(0, max_fee_sat - fee_sat),
             max_gas_wei=max_gas_wei,
             policy=policy,
             expires_at=self._now_s() + timing.lock_window_s,
             seconds_expected=expected_s(timing, policy),
-            seconds_worst=worst,
+            seconds_worst=worst_s(timing, timelock_s),
         )
 
     async def own_invoice(self, amount_sat: int, policy: DepthPolicy) -> str:
@@ -238,10 +244,7 @@ class SwapRequests:
         record = await self._node.create_invoice(
             amount_msat=amount_sat * MSAT,
             memo="swap from BOB",
-            expiry_s=timing.lock_window_s
-            + min_invoice_life_s(timing, policy)
-            + timing.grace_s
-            + 2 * timing.clock_skew_s,
+            expiry_s=own_invoice_life_s(timing, policy),
         )
         return record.text
 
