@@ -13,7 +13,7 @@ SPHINX := $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 # One interpreter to use: the newest that is supported. `make PYTHON=/path/to/python3.12 ...` chooses another.
 PYTHON ?= $(shell tools/find_pythons.sh | head -n 1)
 
-.PHONY: help demo demo-real test check test-others lint docs bench nodes lock clean
+.PHONY: help demo demo-real test check test-others lint campaign docs bench nodes lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make test       install what is missing, then linters, types and all tests"
 	@echo "make lint       linters and types only"
 	@echo "make bench      compare with other packages, side by side"
+	@echo "make campaign   simulated swaps, SEEDS=200000 or as many as HOURS= allow; goes on where it was stopped"
 	@echo "make docs       build the documentation into docs/_build/html"
 	@echo "make nodes      build the real nodes"
 	@echo "make lock       choose the tested versions anew"
@@ -100,6 +101,10 @@ lint: $(VENV)/.installed-dev
 	@$(BIN)/pyright --warnings --pythonpath $(BIN)/python
 	@PYTHONPATH=src $(BIN)/lint-imports --no-cache --no-logo
 
+SEEDS ?= 200000
+campaign: $(VENV)/.installed
+	@$(BIN)/python -m layer2.testing.campaign --seeds $(SEEDS) $(if $(HOURS),--hours $(HOURS)) $(if $(BARE),--bare)
+
 docs: $(VENV)/.installed-dev
 	@$(SPHINX)
 	@echo "the documentation is in docs/_build/html/index.html"
@@ -132,5 +137,5 @@ lock:
 	@$(UV_COMPILE) --group pyproject.toml:bench -o requirements/bench.txt
 
 clean:
-	rm -rf .venv .venvs build dist docs/_build .demo layer2-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venvs build dist docs/_build .demo layer2-demo .campaign .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -18,6 +18,13 @@ def test_no_seed_breaks_a_promise():
     assert not broken, f"{len(broken)} of {SEEDS} seeds\n\n" + "\n\n".join(map(str, broken[:3]))
 
 
+def test_no_seed_breaks_a_promise_of_the_bare_decisions():
+    """Without store and driver, on other seeds."""
+    seeds = range(FIRST + 10**6, FIRST + 10**6 + SEEDS)
+    broken = simulate_many(seeds, bare=True)
+    assert not broken, f"{len(broken)} of {SEEDS} seeds\n\n" + "\n\n".join(map(str, broken[:3]))
+
+
 @pytest.mark.parametrize("seed", range(0, 40, 8))
 def test_a_seed_gives_the_same_run_again(seed):
     first, second = simulate(seed), simulate(seed)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from layer2.testing._protocol_conformance import ConformanceSubject, Layer2ProtocolConformance
     from layer2.testing._simulation import Simulation, shrink, simulate
     from layer2.testing._simulation_checks import Violation
-    from layer2.testing._simulation_many import simulate_many
+    from layer2.testing._simulation_many import SimulationTally, simulate_many
     from layer2.testing._simulation_plan import SimulationPlan, draw_plan
     from layer2.testing._simulation_report import SimulationReport
     from layer2.testing._virtual_clock import VirtualClock
@@ -39,6 +39,7 @@ __all__ = [
     "Simulation",
     "SimulationPlan",
     "SimulationReport",
+    "SimulationTally",
     "Violation",
     "VirtualClock",
     "draw_plan",
@@ -63,6 +64,7 @@ _HOME = {
     "Simulation": "layer2.testing._simulation",
     "SimulationPlan": "layer2.testing._simulation_plan",
     "SimulationReport": "layer2.testing._simulation_report",
+    "SimulationTally": "layer2.testing._simulation_many",
     "Violation": "layer2.testing._simulation_checks",
     "VirtualClock": "layer2.testing._virtual_clock",
     "draw_plan": "layer2.testing._simulation_plan",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import traceback
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from layer2.errors import NodeConnectionError, StorageError, SwapRefused
+from layer2.errors import Layer2Error, NodeConnectionError, SwapRefused
 from layer2.lightning import PaymentState
 from layer2.swaps import (
     BOB_TIMING,
@@ -21,6 +22,7 @@ from layer2.swaps import (
     first_state,
 )
 from layer2.terms import DepthPolicy, SwapDirection
+from layer2.testing._simulation_bare import BareEngine, BareJournal
 from layer2.testing._simulation_chain import Block, SimulatedChain
 from layer2.testing._simulation_checks import Violation, Watchman
 from layer2.testing._simulation_deals import Parties, make_deals
@@ -31,30 +33,28 @@ from layer2.testing._simulation_plan import HONEST, SimulationPlan, draw_plan, s
 from layer2.testing._simulation_ports import ChainPort, CounterpartyPort, NodePort
 from layer2.testing._simulation_process import FaultyJournal, Life, SimulatedProcess, SimulatedSigner, Troubles
 from layer2.testing._simulation_report import SimulationReport
+from layer2.testing._simulation_store import journal_for, service_of, wrong_in_history
 from layer2.testing._simulation_strategies import Attacker
 from layer2.transactions import Depth
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from layer2.provider import Inventory, ProviderService
-    from layer2.storage import Store
 
 __all__ = ["Simulation", "shrink", "simulate"]
 
 RETRY_S: Final = 1.0
-_stores: dict[tuple[int, Role], Store] = {}
-"""Opening a store costs more than a run, so each process keeps one for each role and empties it."""
+STRANGER: Final = b"\x99" * 20
 
 
-def simulate(seed: int, *, plan: SimulationPlan | None = None) -> SimulationReport:
+def simulate(seed: int, *, plan: SimulationPlan | None = None, bare: bool = False) -> SimulationReport:
     """One run. The same seed and plan give the same report, on every machine.
 
     Args:
         seed: of all that is random.
         plan: what happens, instead of what the seed would choose.
+        bare: without store and driver: the decisions alone, several times as fast, and answers that come at once or not at all.
     """
-    return Simulation(seed, plan=plan).run()
+    return Simulation(seed, plan=plan, bare=bare).run()
 
 
 def shrink(report: SimulationReport, *, attempts: int = 200) -> SimulationReport:
@@ -64,7 +64,7 @@ def shrink(report: SimulationReport, *, attempts: int = 200) -> SimulationReport
     while attempts > 0:
         for plan in simpler_plans(best.plan):
             attempts -= 1
-            smaller = simulate(report.seed, plan=plan)
+            smaller = simulate(report.seed, plan=plan, bare=report.bare)
             if rules & {violation.rule for violation in smaller.violations}:
                 best = smaller
                 break
@@ -75,32 +75,15 @@ def shrink(report: SimulationReport, *, attempts: int = 200) -> SimulationReport
     return best
 
 
-class _FromTheStore:
-    """Stands for the engine where the provider's service only reads."""
-
-    def __init__(self, process: SimulatedProcess) -> None:
-        self._process = process
-        self._read: dict[str, tuple[int, StoredSwap]] = {}
-
-    async def load(self, swap_id: str) -> StoredSwap:
-        # Asked for again and again; nothing else writes to this store.
-        writes, swap = self._read.get(swap_id, (-1, None))
-        if swap is None or writes != self._process.writes:
-            swap = await self._process.journal.load(swap_id)
-            self._read[swap_id] = self._process.writes, swap
-        return swap
-
-    async def swaps_on(self, lock_id: bytes) -> tuple[StoredSwap, ...]:  # noqa: ARG002 (the interface's)
-        """None besides the one that is asked for: no two deals of a run have the same lock."""
-        return ()
-
-
 class Simulation:
     """One run. Make it, ``run`` it, once."""
 
-    def __init__(self, seed: int, *, plan: SimulationPlan | None = None) -> None:
+    def __init__(self, seed: int, *, plan: SimulationPlan | None = None, bare: bool = False) -> None:
         self.seed = seed
         self.plan = plan or draw_plan(seed)
+        self._bare = bare
+        if bare:
+            self.plan = replace(self.plan, delays=False)
         self.timing = BOB_TIMING if self.plan.timing == "bob" else DEVNET_TIMING
         self._story: list[str] = []
         self._violations: list[Violation] = []
@@ -119,6 +102,7 @@ class Simulation:
         return SimulationReport(
             seed=self.seed,
             plan=self.plan,
+            bare=self._bare,
             violations=tuple(self._violations),
             outcomes=tuple(self._outcomes),
             alarms=alarms,
@@ -147,7 +131,8 @@ class Simulation:
             stream(seed, "chain"),
             self.timing,
             idle_s=self._idle_s,
-            tokens=dict.fromkeys(self._parties.accounts, 10**9),
+            tokens=dict.fromkeys((*self._parties.accounts, STRANGER), 10**9),
+            stranger=STRANGER if plan.stranger else None,
             reorg_percent=plan.reorg_percent,
             drop_percent=plan.drop_percent,
             may_undo=self._may_undo,
@@ -202,7 +187,9 @@ class Simulation:
         if not self.plan.skew:
             return ProcessClock(self._loop)
         rng = stream(self.seed, f"clock {role}")
-        return ProcessClock(self._loop, skew_s=rng.uniform(-0.35, 0.35) * self.timing.clock_skew_s)
+        drift_ppm = rng.uniform(-30, 30) if self.plan.timing == "devnet" else 0.0
+        skew_s = rng.uniform(-0.35, 0.35) * self.timing.clock_skew_s
+        return ProcessClock(self._loop, skew_s=skew_s, drift_ppm=drift_ppm)
 
     def _may_undo(self, head: Block, block: Block) -> bool:
         """Whether a reorganisation of the configured depth may undo ``block``."""
@@ -272,6 +259,7 @@ class Simulation:
                 lost_reply=plan.lost_reply_percent,
                 late_request=plan.late_request_percent,
                 disk_error=plan.disk_error_percent,
+                disk_full_at=plan.client_disk_full_at if client else plan.provider_disk_full_at,
                 refusal=plan.refusal_percent,
                 delays=plan.delays,
                 lag=plan.lag,
@@ -281,7 +269,7 @@ class Simulation:
             ),
             account=self._parties.client if client else self._parties.provider,
             clock=clock,
-            store=await _store(role, clock),
+            journal=BareJournal() if self._bare else await journal_for(role, clock),
             chain=self._chain,
             lightning=self._lightning,
             watchman=self._watchman,
@@ -291,23 +279,24 @@ class Simulation:
             story=self._tell,
         )
 
-    def _engine(self, process: SimulatedProcess, life: Life) -> SwapEngine:
+    def _engine(self, process: SimulatedProcess, life: Life) -> SwapEngine | BareEngine:
         client = process.role is Role.CLIENT
         self._watchman.died(process.role)
         if not client:
             # What is reserved is counted anew by each life, from what its store holds and from what changes.
             self._inventory = None
-        return SwapEngine(
-            store=FaultyJournal(process, life, process.journal),
-            chain=ChainPort(process, life, replace_lock=self.plan.replace_lock),
-            node=NodePort(process, life),
-            counterparty=CounterpartyPort(process, life, self._ask_refund) if client else NoCounterparty(),
-            preimages=PreimageSource(SimulatedSigner(process.account)) if client else None,
-            clock=process.clock,
-            poll_s=process.poll_s,
-            on_change=lambda swap: self._changed(process, swap),
-            on_alarm=lambda deal, code, reason: self._watchman.alarm(process.role, deal, code, reason),
-        )
+        ports: dict[str, Any] = {
+            "store": FaultyJournal(process, life, process.journal),
+            "chain": ChainPort(process, life, replace_lock=self.plan.replace_lock),
+            "node": NodePort(process, life),
+            "counterparty": CounterpartyPort(process, life, self._ask_refund) if client else NoCounterparty(),
+            "preimages": PreimageSource(SimulatedSigner(process.account)) if client else None,
+            "on_change": lambda swap: self._changed(process, swap),
+            "on_alarm": lambda deal, code, reason: self._watchman.alarm(process.role, deal, code, reason),
+        }
+        if self._bare:
+            return BareEngine(process, life, **ports)
+        return SwapEngine(clock=process.clock, poll_s=process.poll_s, **ports)
 
     def _changed(self, process: SimulatedProcess, swap: StoredSwap) -> None:
         if process.role is Role.PROVIDER:
@@ -330,7 +319,7 @@ class Simulation:
             raise NodeConnectionError("the provider does not answer")
         try:
             if self._service is None:
-                self._service = _service_of(process)
+                self._service = service_of(process)
             signature = await self._service.sign_refund(deal.terms.swap_id)
         except SwapRefused:
             return None
@@ -344,6 +333,8 @@ class Simulation:
         client = self._processes.get(Role.CLIENT)
         if plan.cancel_at is not None and client is not None:
             self._loop.call_later(plan.cancel_at, self._cancel, client)
+        if plan.withdraw_at is not None:
+            self._loop.call_later(plan.withdraw_at, self._withdraw)
         if plan.skew:
             rng = stream(self.seed, "jumps")
             for process in self._processes.values():
@@ -358,6 +349,14 @@ class Simulation:
         if client.engine is not None:
             self._tell("the user cancels")
             client.engine.cancel(next(deal.id for deal in self.deals if deal.role is Role.CLIENT))
+
+    def _withdraw(self) -> None:
+        """The invoice is cancelled at its node. Once a lock is decided against it, that would be the provider's own loss."""
+        payment_hash = self.deals[0].terms.lock.preimage_hash
+        decided = any(role is Role.PROVIDER for role, _ in self._watchman.states)
+        if self.deals[0].direction is SwapDirection.SUBMARINE or not decided:
+            with suppress(Layer2Error):
+                self._lightning.cancel(self._lightning.invoices[payment_hash].payee, payment_hash)
 
     def _somebody_pays(self) -> None:
         terms = self.deals[0].terms
@@ -410,7 +409,8 @@ class Simulation:
                 end = max(end, self._loop.now + margin)
             elif not moving and self._all_over():
                 # What was committed a moment ago has still to be told, after a write that failed only with the next look.
-                await asyncio.sleep((10 if self.plan.disk_error_percent else 3) * RETRY_S)
+                late_s = (10 if self.plan.disk_error_percent else 3) * RETRY_S
+                await asyncio.sleep(max(late_s, 2 * self._idle_s) if self._bare else late_s)
                 return
 
     async def _swaps(self, role: Role) -> list[StoredSwap]:
@@ -425,17 +425,13 @@ class Simulation:
         return ended and self._chain.at_rest and not self._lightning.requests_on_their_way
 
     async def _check_the_end(self) -> None:
-        from layer2.storage import swaps as store
-
         for role, process in self._processes.items():
             swaps = await self._swaps(role)
             for swap in swaps:
                 name = type(swap.state).__name__
                 self._outcomes.append((role.value, f"{name} {getattr(swap.state, 'outcome', '')}".strip()))
-                try:
-                    await process.store.run(store.verify_history, swap.deal.id)
-                except StorageError as error:
-                    self._watchman.violate("the history is intact", role.value, str(error))
+                if not self._bare and (wrong := await wrong_in_history(role, swap.deal.id)) is not None:
+                    self._watchman.violate("the history is intact", role.value, wrong)
             if self._stop.is_set() or process.gone:
                 continue
             self._watchman.ended(role, swaps, process.account.raw)
@@ -443,46 +439,3 @@ class Simulation:
                 left = (self._inventory.active, self._inventory.token_bound(), self._inventory.lightning_bound_msat())
                 if any(left):
                     self._watchman.violate("reservations return to zero", role.value, str(left))
-
-
-def _service_of(process: SimulatedProcess) -> ProviderService:
-    from layer2.config import ProviderConfig
-    from layer2.provider import ProviderService
-
-    nothing: Any = None
-    reader: Any = _FromTheStore(process)
-    return ProviderService(
-        engine=reader,
-        inventory=nothing,
-        room=nothing,
-        node=nothing,
-        signer=SimulatedSigner(process.account),
-        place=nothing,
-        settings=ProviderConfig(),
-        depth=(),
-        clock=process.clock,
-        version="simulated",
-        hash_known=nothing,
-        hash_bound=nothing,
-        hash_claimed=nothing,
-        swaps_on=reader.swaps_on,
-    )
-
-
-async def _store(role: Role, clock: ProcessClock) -> Store:
-    from layer2.storage import Store
-
-    key = (os.getpid(), role)
-    if key not in _stores:
-        _stores[key] = await Store.open("sqlite://", clock=clock, inline=True)
-    store = _stores[key]
-    store.clock = clock
-    await store.run(_empty)
-    return store
-
-
-def _empty(conn: Connection) -> None:
-    # By the driver itself: what SQLAlchemy adds to a statement takes longer than a run can spare.
-    database: Any = conn.connection.driver_connection
-    for table in ("swap_proof", "swap_effect", "swap_event", "used_hash", "swap"):
-        database.execute(f"DELETE FROM {table}")  # noqa: S608 - constants

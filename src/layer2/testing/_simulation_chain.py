@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -112,6 +112,7 @@ class SimulatedChain:
         tokens: dict[bytes, int],
         reorg_percent: int = 0,
         drop_percent: int = 0,
+        stranger: bytes | None = None,
         may_undo: Callable[[Block, Block], bool] = lambda _head, _block: False,
         alive: Callable[[bytes], bool] = lambda _: True,
         ahead: bool = False,
@@ -124,6 +125,7 @@ class SimulatedChain:
         self._pace_s = timing.finality_s / 6
         self._reorg_percent = reorg_percent
         self._drop_percent = drop_percent
+        self._stranger = stranger
         self._may_undo = may_undo
         self._alive = alive
         self._ahead = ahead
@@ -142,6 +144,8 @@ class SimulatedChain:
         self.total_wei = sum(wei.values())
         self.locked: dict[bytes, int] = {}
         """Amounts by lock id, of every lock ever tried."""
+        self.watchers: list[Callable[[], None]] = []
+        """Called after each new head."""
         self.published: Callable[[], None] = lambda: None
         """Called after each new head that changed anything."""
         self._busy_until = 0.0
@@ -196,7 +200,16 @@ class SimulatedChain:
         self._pool[tx] = None
         if self._rng.randrange(100) < self._drop_percent:
             self._loop.call_later(self._rng.uniform(0.1, 0.4) * self.timing.evm_inclusion_s, self._drop, tx)
+        if self._stranger is not None and tx.account != self._stranger:
+            self._repeat(tx, self._stranger)
         self._hurry()
+
+    def _repeat(self, tx: Transaction, stranger: bytes) -> None:
+        """Whoever sees a claim or a refund may send the same in a transaction of its own, and be the first."""
+        if tx.call in (LockCall.CLAIM, LockCall.REFUND, LockCall.REFUND_EARLY):
+            key = f"stranger:{tx.key}"
+            copy = replace(tx, key=key, account=stranger, rival=None, blocks=[], sent=False, reorganised=0)
+            self.send(self.signed.setdefault(key, copy))
 
     def resend_all(self, account: bytes) -> None:
         """What a sender does when its process starts."""
@@ -231,7 +244,7 @@ class SimulatedChain:
     def _gap(self) -> float:
         block_s = self.timing.evm_block_s
         if self._pool:
-            return block_s * self._rng.choice((0.5, 1.0, 1.0, 1.5))
+            return block_s * self._rng.choice((1 / 3, 1.0, 1.0, 1.5, 3.0))
         quiet = self._loop.now >= self._busy_until
         return (self._idle_s if quiet else max(block_s, min(self._idle_s, self._pace_s))) * self._rng.uniform(0.6, 1.4)
 
@@ -262,6 +275,8 @@ class SimulatedChain:
         if changed:
             self._busy_until = self._loop.now + 2 * self.timing.finality_s
             self.published()
+        for watcher in self.watchers:
+            watcher()
         for woken in list(self._waiting):
             if not woken.done():
                 woken.set_result(None)

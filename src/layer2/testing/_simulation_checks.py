@@ -256,11 +256,13 @@ class Watchman:
         head = self._chain.head
         for swap in swaps:
             deal, state = swap.deal, swap.state
-            claimed = head.locks.get(deal.terms.lock.lock_id, NEVER).status is LockStatus.CLAIMED
+            status = head.locks.get(deal.terms.lock.lock_id, NEVER).status
+            # A refund that was signed before the claim was seen may take its place in a reorganisation: then both legs are ours.
+            ours = deal.direction is SwapDirection.REVERSE and role is Role.PROVIDER and status is LockStatus.REFUNDED
             if not state.final:
                 rule = "it ends" if not isinstance(state, NeedsAttention) else "no loss"
                 self.violate(rule, role.value, f"{type(state).__name__} at the end {getattr(state, 'reason', '')}")
-            if getattr(state, "outcome", None) == "settled" and not claimed:
+            if getattr(state, "outcome", None) == "settled" and status is not LockStatus.CLAIMED and not ours:
                 self.violate("what is said to be settled is", role.value, deal.id)
         for payment_hash in {swap.deal.terms.lock.preimage_hash for swap in swaps}:
             self._no_loss(

@@ -54,7 +54,19 @@ PAYMENTS: Final = ("fast", "slow", "fail", "hang_then_settle", "hang_then_fail",
 """What becomes of a payment that is sent to an invoice."""
 
 
-CALLS: Final = ("pay", "settle", "cancel", "send lock", "send claim", "send refund", "sign lock", "sign claim", "write")
+CALLS: Final = (
+    "pay",
+    "settle",
+    "cancel",
+    "send lock",
+    "send claim",
+    "send refund",
+    "send refund_early",
+    "sign lock",
+    "sign claim",
+    "sign refund",
+    "write",
+)
 """Calls at which a process may die."""
 
 
@@ -117,6 +129,13 @@ class SimulationPlan:
     """Blocks of Bitcoin come this much faster."""
     cancel_at: float | None = None
     """The user asks to cancel after so many seconds."""
+    withdraw_at: float | None = None
+    """The invoice is cancelled at its node after so many seconds; under a provider only before it decides to lock for it."""
+    client_disk_full_at: int = 0
+    """From its so many-th write on, nothing can be written for a while."""
+    provider_disk_full_at: int = 0
+    stranger: bool = False
+    """Somebody sends every claim and refund that is on its way to a block once more, in transactions of its own."""
 
 
 def _crashes(rng: random.Random) -> tuple[int, ...]:
@@ -144,7 +163,16 @@ def draw_plan(seed: int) -> SimulationPlan:
     def flag(chance: float) -> bool:
         return rng.random() < chance
 
+    more = stream(seed, "more of the plan")
+
+    def seldom(chance: float) -> bool:
+        return more.random() < chance
+
+    # Seldom by chance, and most dangerous: a request to pay is on its way when whoever sent it dies.
+    orphaned = seldom(0.05)
     payment = "fast" if rng.random() < 0.3 else rng.choice(PAYMENTS)
+    if orphaned:
+        payment = "fail"
     return SimulationPlan(
         direction=direction,
         timing="bob" if rng.random() < 0.1 else "devnet",
@@ -158,13 +186,13 @@ def draw_plan(seed: int) -> SimulationPlan:
         client_crashes=_crashes(rng) if flag(rough) else (),
         provider_crashes=_crashes(rng) if flag(rough) else (),
         client_crash_at=rng.choice(CALLS) if flag(0.3 * rough) else "",
-        provider_crash_at=rng.choice(CALLS) if flag(0.3 * rough) else "",
+        provider_crash_at="pay" if orphaned else rng.choice(CALLS) if flag(0.3 * rough) else "",
         client_stops=flag(0.15),
         provider_stops=flag(0.15),
         long_downtime=flag(0.5),
         error_percent=some(0.5, 1, 20),
         lost_reply_percent=some(0.5, 1, 20),
-        late_request_percent=some(0.5, 5, 60),
+        late_request_percent=60 if orphaned else some(0.5, 5, 60),
         disk_error_percent=some(0.3, 1, 8),
         refusal_percent=some(0.2, 1, 20),
         delays=flag(0.6),
@@ -175,6 +203,10 @@ def draw_plan(seed: int) -> SimulationPlan:
         skew=flag(0.5),
         bitcoin_rate=rng.choice((1.0, 0.93, 1.07)),
         cancel_at=round(60 * rng.random() ** 3, 3) if flag(0.15) else None,
+        withdraw_at=round(60 * more.random() ** 2, 3) if seldom(0.08) else None,
+        client_disk_full_at=more.randint(1, 8) if seldom(0.06) else 0,
+        provider_disk_full_at=more.randint(1, 8) if seldom(0.06) else 0,
+        stranger=seldom(0.15),
     )
 
 

@@ -40,7 +40,11 @@ class ChainPort:
         """The head of the endpoint that answers now, with the time at which the chain was so."""
         lag_s = 0.0
         if self._gate.troubles.lag:
-            lag_s = self._gate.uniform(0, min(1.5 * self._chain.timing.evm_block_s, self._chain.timing.grace_s / 3))
+            timing = self._chain.timing
+            far = self._gate.uniform(0, 1) < 0.3
+            lag_s = self._gate.uniform(
+                0, timing.grace_s / 2 if far else min(1.5 * timing.evm_block_s, timing.grace_s / 3)
+            )
         now = self._process.loop.now - lag_s
         seen = self._chain.heads[0]
         for seen in reversed(self._chain.heads):
@@ -65,7 +69,10 @@ class ChainPort:
         own_lock = OwnTransaction.NONE
         if lock_key is not None:
             own_lock = await self._gate.call(self._life, "own transaction", lambda: self._own(lock_key))
-        return await self._gate.call(self._life, "view", lambda: self._view(lock, policy, own_lock))
+        view = await self._gate.call(self._life, "view", lambda: self._view(lock, policy, own_lock))
+        if LockStatus.CLAIMED in (view.latest.status, view.at_depth.status, view.finalized.status):
+            self._process.watchman.learned(self._process, lock.preimage_hash)
+        return view
 
     def _view(self, lock: Lock, policy: DepthPolicy, own_lock: OwnTransaction) -> ChainView:
         now, head = self._head()
@@ -75,7 +82,7 @@ class ChainPort:
         def reading(block: Block) -> LockReading:
             return block.locks.get(lock_id, NEVER)
 
-        view = ChainView(
+        return ChainView(
             latest=reading(head),
             at_depth=reading(self._chain.deep(head, now, policy)),
             finalized=reading(final),
@@ -84,9 +91,6 @@ class ChainPort:
             now_s=self._now_s(),
             own_lock=own_lock,
         )
-        if LockStatus.CLAIMED in (view.latest.status, view.at_depth.status, view.finalized.status):
-            self._process.watchman.learned(self._process, lock.preimage_hash)
-        return view
 
     def _refuse(self) -> None:
         if self._gate.chance(self._gate.troubles.refusal):
@@ -246,7 +250,7 @@ class NodePort:
         else:
             await waiting
         await gate.cross(self._life, act=True)
-        return self._record(payment.payment_hash)
+        return self._learn(self._record(payment.payment_hash))
 
     def _deliver_late(self, deliver: Callable[[], object]) -> None:
         self._network.requests_on_their_way -= 1
@@ -267,14 +271,17 @@ class NodePort:
         raise NotImplementedError
 
     def _record(self, payment_hash: bytes) -> PaymentRecord:
-        record = self._network.payment_record(self._process.name, payment_hash)
+        return self._network.payment_record(self._process.name, payment_hash)
+
+    def _learn(self, record: PaymentRecord) -> PaymentRecord:
         if record.preimage is not None:
-            self._process.watchman.learned(self._process, payment_hash)
+            self._process.watchman.learned(self._process, record.payment_hash)
         return record
 
     async def lookup_payment(self, payment_hash: bytes) -> PaymentRecord:
         """See ``LightningNode``."""
-        return await self._gate.call(self._life, "lookup payment", lambda: self._record(payment_hash))
+        record = await self._gate.call(self._life, "lookup payment", lambda: self._record(payment_hash))
+        return self._learn(record)
 
     async def create_invoice(
         self,

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from layer2.addresses import EvmAddress
 from layer2.errors import Layer2Error, NodeConnectionError, NodeNotReady, StorageError
@@ -16,7 +16,8 @@ from layer2.swaps import Deal, Effect, Observation, Role, State, StoredSwap, Swa
 from layer2.testing._simulation_loop import OWNER, ProcessClock, SimulationLoop, TaskList
 
 if TYPE_CHECKING:
-    from layer2.storage import Store, SwapJournal
+    from layer2.storage import SwapJournal
+    from layer2.testing._simulation_bare import BareEngine, BareJournal
     from layer2.testing._simulation_chain import SimulatedChain
     from layer2.testing._simulation_checks import Watchman
     from layer2.testing._simulation_lightning import SimulatedLightning
@@ -56,6 +57,8 @@ class Troubles:
     lost_reply: int = 0
     late_request: int = 0
     disk_error: int = 0
+    disk_full_at: int = 0
+    """From this write on, none is made for a while."""
     refusal: int = 0
     delays: bool = False
     lag: bool = False
@@ -72,7 +75,7 @@ class Life:
 
     tasks: TaskList = field(default_factory=TaskList)
     alive: bool = True
-    engine: SwapEngine | None = None
+    engine: SwapEngine | BareEngine | None = None
 
 
 class Gate:
@@ -97,6 +100,8 @@ class Gate:
         self._acts = 0
         self._crashes = set(troubles.crashes)
         self._crash_at = troubles.crash_at
+        self._writes_tried = 0
+        self._full_until = -1.0
 
     def chance(self, percent: int) -> bool:
         """True in so many of a hundred cases; never more than twice within the time that the assumptions leave for trouble."""
@@ -112,6 +117,15 @@ class Gate:
     def uniform(self, low: float, high: float) -> float:
         """A random number."""
         return self._rng.uniform(low, high)
+
+    def disk_full(self) -> bool:
+        """Whether nothing can be written now."""
+        now = self._process.loop.now
+        self._writes_tried += 1
+        if self._writes_tried == self.troubles.disk_full_at:
+            self._full_until = now + self._rng.uniform(0.1, 0.4) * self._window_s
+            self._process.tell("the disk is full")
+        return now < self._full_until
 
     async def cross(self, life: Life, *, act: bool, what: str = "") -> None:
         """Go to the outside, or come back from there. The process may die here."""
@@ -147,7 +161,7 @@ class Gate:
 class FaultyJournal:
     """The engine's store on a real journal: a write may fail before it is made, or after, and the process may die at both ends."""
 
-    def __init__(self, process: SimulatedProcess, life: Life, journal: SwapJournal) -> None:
+    def __init__(self, process: SimulatedProcess, life: Life, journal: Any) -> None:
         self._gate = process.gate
         self._process = process
         self._life = life
@@ -156,23 +170,28 @@ class FaultyJournal:
     async def load(self, swap_id: str) -> StoredSwap:
         """See ``SwapStore``."""
         await self._gate.cross(self._life, act=False)
-        return await self._journal.load(swap_id)
+        swap: StoredSwap = await self._journal.load(swap_id)
+        return swap
 
     async def unfinished(self, *, exits: bool, after: str | None, limit: int) -> Sequence[StoredSwap]:
         """See ``SwapStore``."""
         await self._gate.cross(self._life, act=False)
-        return await self._journal.unfinished(exits=exits, after=after, limit=limit)
+        page: Sequence[StoredSwap] = await self._journal.unfinished(exits=exits, after=after, limit=limit)
+        return page
 
     async def insert(
         self, deal: Deal, state: State, *, idempotency_key: str | None, request_digest: str | None, bind_hash: bool
     ) -> StoredSwap:
         """See ``EngineStore``."""
-        return await self._journal.insert(
+        swap: StoredSwap = await self._journal.insert(
             deal, state, idempotency_key=idempotency_key, request_digest=request_digest, bind_hash=bind_hash
         )
+        return swap
 
     async def _before(self) -> None:
         await self._gate.cross(self._life, act=True, what="write")
+        if self._gate.disk_full():
+            raise StorageError("the disk is full")
         if self._gate.chance(self._gate.troubles.disk_error):
             self._process.tell("the disk fails before a write")
             raise StorageError("the disk failed")
@@ -196,7 +215,7 @@ class FaultyJournal:
         """See ``SwapStore``."""
         await self._before()
         self._process.writes += 1
-        moved = await self._journal.transition(
+        moved: StoredSwap = await self._journal.transition(
             swap_id,
             expected_version=expected_version,
             state=state,
@@ -227,24 +246,21 @@ class SimulatedProcess:
         troubles: Troubles,
         account: EvmAddress,
         clock: ProcessClock,
-        store: Store,
+        journal: SwapJournal | BareJournal,
         chain: SimulatedChain,
         lightning: SimulatedLightning,
         watchman: Watchman,
         poll_s: float,
         downtime: Callable[[SimulatedProcess], float],
-        make_engine: Callable[[SimulatedProcess, Life], SwapEngine],
+        make_engine: Callable[[SimulatedProcess, Life], SwapEngine | BareEngine],
         story: Callable[[str], None],
     ) -> None:
-        from layer2.storage import SwapJournal
-
         self.role = role
         self.name = role.value
         self.loop = loop
         self.account = account
         self.clock = clock
-        self.store = store
-        self.journal = SwapJournal(store, role)
+        self.journal: Any = journal
         self.chain = chain
         self.lightning = lightning
         self.watchman = watchman
@@ -266,7 +282,7 @@ class SimulatedProcess:
         self._story(f"{self.name}: {text}")
 
     @property
-    def engine(self) -> SwapEngine | None:
+    def engine(self) -> SwapEngine | BareEngine | None:
         """The engine, while the process lives."""
         return self.life.engine if self.life is not None else None
 

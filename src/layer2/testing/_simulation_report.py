@@ -23,6 +23,8 @@ class SimulationReport:
     alarms: tuple[tuple[str, str], ...]
     """Who raised which."""
     simulated_s: float
+    bare: bool = False
+    """Whether it was run without store and driver."""
     story: tuple[str, ...]
     """What happened, a line each."""
 

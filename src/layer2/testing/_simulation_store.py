@@ -1,0 +1,98 @@
+"""The stores of simulated processes, and the provider's answer to who asks for an early refund, which it reads from there."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from layer2.errors import StorageError
+from layer2.swaps import Role, StoredSwap
+from layer2.testing._simulation_loop import ProcessClock
+from layer2.testing._simulation_process import SimulatedProcess, SimulatedSigner
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from layer2.provider import ProviderService
+    from layer2.storage import Store, SwapJournal
+
+__all__ = ["journal_for", "service_of", "wrong_in_history"]
+
+_stores: dict[tuple[int, Role], Store] = {}
+"""Opening a store costs more than a run, so each process keeps one for each role and empties it."""
+
+
+class _FromTheStore:
+    """Stands for the engine where the provider's service only reads."""
+
+    def __init__(self, process: SimulatedProcess) -> None:
+        self._process = process
+        self._read: dict[str, tuple[int, StoredSwap]] = {}
+
+    async def load(self, swap_id: str) -> StoredSwap:
+        # Asked for again and again; nothing else writes to this store.
+        writes, swap = self._read.get(swap_id, (-1, None))
+        if swap is None or writes != self._process.writes:
+            swap = await self._process.journal.load(swap_id)
+            self._read[swap_id] = self._process.writes, swap
+        return swap
+
+    async def swaps_on(self, lock_id: bytes) -> tuple[StoredSwap, ...]:  # noqa: ARG002 (the interface's)
+        """None besides the one that is asked for: no two deals of a run have the same lock."""
+        return ()
+
+
+def service_of(process: SimulatedProcess) -> ProviderService:
+    """The provider's service, of which only the consent to a refund is asked for."""
+    from layer2.config import ProviderConfig
+    from layer2.provider import ProviderService
+
+    nothing: Any = None
+    reader: Any = _FromTheStore(process)
+    return ProviderService(
+        engine=reader,
+        inventory=nothing,
+        room=nothing,
+        node=nothing,
+        signer=SimulatedSigner(process.account),
+        place=nothing,
+        settings=ProviderConfig(),
+        depth=(),
+        clock=process.clock,
+        version="simulated",
+        hash_known=nothing,
+        hash_bound=nothing,
+        hash_claimed=nothing,
+        swaps_on=reader.swaps_on,
+    )
+
+
+async def journal_for(role: Role, clock: ProcessClock) -> SwapJournal:
+    """An empty journal."""
+    from layer2.storage import Store, SwapJournal
+
+    key = (os.getpid(), role)
+    if key not in _stores:
+        _stores[key] = await Store.open("sqlite://", clock=clock, inline=True)
+    store = _stores[key]
+    store.clock = clock
+    await store.run(_empty)
+    return SwapJournal(store, role)
+
+
+async def wrong_in_history(role: Role, swap_id: str) -> str | None:
+    """What does not fit in the history of a swap, or None."""
+    from layer2.storage import swaps
+
+    try:
+        await _stores[os.getpid(), role].run(swaps.verify_history, swap_id)
+    except StorageError as error:
+        return str(error)
+    return None
+
+
+def _empty(conn: Connection) -> None:
+    # By the driver itself: what SQLAlchemy adds to a statement takes longer than a run can spare.
+    database: Any = conn.connection.driver_connection
+    for table in ("swap_proof", "swap_effect", "swap_event", "used_hash", "swap"):
+        database.execute(f"DELETE FROM {table}")  # noqa: S608 - constants
