@@ -103,7 +103,7 @@ lint: $(VENV)/.installed-dev
 
 SEEDS ?= 200000
 campaign: $(VENV)/.installed
-	@$(BIN)/python -m layer2.testing.campaign --seeds $(SEEDS) $(if $(HOURS),--hours $(HOURS)) $(if $(BARE),--bare)
+	@$(BIN)/python -m layer2.testing --seeds $(SEEDS) $(if $(HOURS),--hours $(HOURS)) $(if $(BARE),--bare)
 
 docs: $(VENV)/.installed-dev
 	@$(SPHINX)

@@ -7,7 +7,7 @@ import pytest
 
 from layer2.swaps import _submarine_client
 from layer2.testing import SimulationTally, simulate_many
-from layer2.testing.campaign import main, read_tally
+from layer2.testing._simulation_campaign import main, read_tally
 
 
 def run(folder, seeds, *more):

@@ -175,7 +175,7 @@ def draw_plan(seed: int) -> SimulationPlan:
         payment = "fail"
     return SimulationPlan(
         direction=direction,
-        timing="bob" if rng.random() < 0.1 else "devnet",
+        timing="bob" if rng.random() < 0.03 else "devnet",
         depth=depth,
         confirmations=rng.randint(1, 5) if depth is Depth.INCLUDED else 1,
         client=client,

@@ -1,6 +1,6 @@
 """A simulation campaign: many seeds for as long as is wanted, resumable, ending in a table.
 
-``python -m layer2.testing.campaign --seeds 200000 --hours 2``. What was done is kept in a file and not done again; interrupt it at
+``python -m layer2.testing --seeds 200000 --hours 2``. What was done is kept in a file and not done again; interrupt it at
 any time. Exit status 0: every promise was kept; 1: some seed breaks one, and the shortest story that shows it was written.
 """
 
@@ -102,7 +102,7 @@ def _campaign(path: Path, wanted: int, until_s: float | None, processes: int, *,
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a campaign, or go on with one. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m layer2.testing.campaign", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m layer2.testing", description=__doc__)
     parser.add_argument("--seeds", type=int, default=200_000, help="how many, from seed 0 on")
     parser.add_argument("--hours", type=float, default=None, help="stop after so long, to go on another time")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="at a time")
@@ -120,7 +120,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines = [table(tally), *(f"seed {seed}: {what}" for seed, what in tally.broken)]
     sys.stdout.write("\n" + "\n".join(lines) + "\n")
     return 1 if tally.broken else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
