@@ -354,8 +354,11 @@ class TransferService:
     async def transfer_cancel(self, transfer_id: str) -> bool:
         """See ``Transfer.cancel_async``."""
         self._engine.cancel(transfer_id)
-        swap = await self._engine.wait_for(transfer_id, lambda state: state.committed or state.final)
-        return not swap.state.committed and not swap.state.settled
+        swap = await self._journal.load(transfer_id)
+        state = swap.state
+        if state.cancellable and not swap.restored:
+            state = (await self._engine.wait_for(transfer_id, lambda state: not state.cancellable)).state
+        return not state.committed and not state.settled
 
     async def transfer_result(self, transfer_id: str, timeout: Timeout, cancel: asyncio.Event | None) -> TransferProof:
         """See ``Transfer.result_async``."""

@@ -94,6 +94,13 @@ class TestClient:
         assert isinstance(decision.state, Abandoned)
         assert decide(reverse_client, Paying(), CancelRequested()) is None
 
+    def test_an_invoice_for_anyone_can_be_withdrawn_until_the_preimage_is_out(self, reverse_client: Deal) -> None:
+        decision = decide(reverse_client, AwaitingLock(), CancelRequested())
+        assert decision is not None
+        assert decision.state == Closed(outcome="expired", reason="cancelled")
+        assert decision.effects == ()
+        assert decide(reverse_client, Revealed(), CancelRequested()) is None
+
     @pytest.mark.parametrize("state", [Paying(), AwaitingLock()])
     def test_reveals_only_against_a_lock_at_depth(self, reverse_client: Deal, state: Paying | AwaitingLock) -> None:
         for view in (make_view(), make_view(LOCKED, NEVER, NEVER), make_view(NEVER, LOCKED, NEVER)):

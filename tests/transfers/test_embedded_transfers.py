@@ -26,6 +26,7 @@ from layer2 import (
     Layer2Manager,
     NotFound,
     ProofError,
+    SwapExpired,
     SwapRefunded,
     SwapRefused,
     TaskCancelled,
@@ -84,6 +85,19 @@ async def test_an_invoice_of_somebody_else_is_paid_and_the_rest_below_a_satoshi_
     paid = await network.merchant_node.lookup_invoice(invoice.payment_hash)
     assert paid.state is InvoiceState.SETTLED
     assert paid.received_msat == 50_000_400
+
+
+async def test_an_invoice_that_was_shown_can_be_withdrawn(manager: Layer2Manager) -> None:
+    transfer = await manager.start_cross_layer_transfer_async(BTC, SAT, P.LIGHTNING, P.BOB, payer="anyone")
+    before = await balances(manager)
+    async for event in transfer.events():
+        if event.state is TransferState.AWAITING_PAYMENT:
+            break
+    assert await transfer.cancel_async()
+    with pytest.raises(SwapExpired, match="cancelled"):
+        await transfer.result_async()
+    await manager.wait_idle_async(timeout=20)
+    assert await balances(manager) == before
 
 
 async def test_anyone_can_pay_and_it_lands_on_bob(manager: Layer2Manager) -> None:

@@ -303,9 +303,11 @@ class SwapDriver:
         """
         swap_id = swap.deal.id
         if swap_id in self._cancel_requests:
+            # The life that a restored copy does not know of may have gone on: only what both layers show ends it.
+            cancelled = None if swap.restored else await self._observe(swap, CancelRequested())
             self._cancel_requests.discard(swap_id)
-            if (moved := await self._observe(swap, CancelRequested())) is not None:
-                return moved, True, None
+            if cancelled is not None:
+                return cancelled, True, None
         next_due_s: float | None = None
         trouble: Layer2Error | None = None
         for watch in sorted(swap.state.watches):

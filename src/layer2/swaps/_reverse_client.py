@@ -47,7 +47,7 @@ def decide(deal: Deal, state: State, seen: Observation) -> Decision | None:
         case PaymentView():
             return _on_payment(deal, seen) if isinstance(state, Paying) else None
         case CancelRequested():
-            return Decision(state=Abandoned(reason="cancelled")) if isinstance(state, Agreed) else None
+            return _on_cancel(state)
         case EffectRefused():
             return _on_refused(deal, state, seen)
         case RefundOffer() | InvoiceView() | HashTaken():
@@ -93,6 +93,17 @@ def _begin(deal: Deal, view: ChainView) -> Decision | None:
     if deal.pays_itself:
         return Decision(state=Paying(), effects=(PayInvoice(),))
     return Decision(state=AwaitingLock())
+
+
+def _on_cancel(state: State) -> Decision | None:
+    match state:
+        case Agreed():
+            return Decision(state=Abandoned(reason="cancelled"))
+        case AwaitingLock():
+            # From here on we never reveal, so whoever has paid gets the payment back, and the provider its lock.
+            return Decision(state=Closed(outcome="expired", reason="cancelled"))
+        case _:
+            return None
 
 
 def _waiting(deal: Deal, state: Paying | AwaitingLock, view: ChainView) -> Decision | None:

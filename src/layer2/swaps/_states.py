@@ -98,6 +98,8 @@ class _State:
     settled: ClassVar[bool] = False
     committed: ClassVar[bool] = True
     """Whether money may be moving: from here on the swap goes on, whoever stops waiting."""
+    cancellable: ClassVar[bool] = False
+    """Whether the user can still have it abandoned: nothing of ours is bound."""
     exit: ClassVar[bool] = False
     """Whether it is on its way out with a deadline."""
 
@@ -109,9 +111,10 @@ class _State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreed(_State):
-    """Client: terms are signed, nothing has been sent. The last state in which a swap can be abandoned at will."""
+    """Client: terms are signed, nothing has been sent."""
 
     watches: ClassVar[frozenset[Watch]] = frozenset({Watch.CHAIN})
+    cancellable: ClassVar[bool] = True
     committed: ClassVar[bool] = False
 
 
@@ -162,9 +165,13 @@ class Paying(_State):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwaitingLock(_State):
-    """Reverse client: the invoice can be paid by anyone; waits for the provider's lock."""
+    """Reverse client: the invoice can be paid by anyone; waits for the provider's lock.
+
+    Until we reveal, whoever paid has the payment back; what may hang on the sequencer counts from here on.
+    """
 
     watches: ClassVar[frozenset[Watch]] = frozenset({Watch.CHAIN})
+    cancellable: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
