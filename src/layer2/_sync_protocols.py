@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from layer2._sync_twin import Twin
 from layer2.protocol import DEFAULT
+from layer2.transactions import Depth
 
 if TYPE_CHECKING:
     import threading
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from layer2.lightning._node import InvoiceRecord
     from layer2.proofs import Proof
     from layer2.protocol import Capabilities, Layer2ProtocolAsync, Timeout
-    from layer2.transactions import Depth, Transaction, TxId, TxStatus
+    from layer2.transactions import Transaction, TxId, TxStatus
 
 __all__ = ["BobClientSync", "Layer2ProtocolSync", "LightningNetworkSync"]
 
@@ -98,7 +99,7 @@ class Layer2ProtocolSync(Twin):
     def wait_for_transaction_sync(
         self,
         tx_id: TxId | str,
-        depth: Depth | None = None,
+        depth: Depth = Depth.INCLUDED,
         *,
         timeout: Timeout = None,
         cancel: threading.Event | None = None,

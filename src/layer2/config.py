@@ -107,7 +107,7 @@ class BobConfig(_Section):
     htlc_contract: EvmAddress | None = None
     """Address of the HTLC contract; None: where it is deployed on every chain."""
     max_gas_cost_wei: int = 2_000_000_000_000_000
-    """Most that one transfer may spend on gas."""
+    """Most that one transfer, or one transaction of your own, may spend on gas."""
     max_fee_per_gas_wei: int | None = None
     """Most that one unit of gas may cost; None: only ``max_gas_cost_wei`` bounds it."""
     max_unconfirmed_per_key: int = 16

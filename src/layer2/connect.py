@@ -44,13 +44,18 @@ def _is_local(config: Layer2Config) -> bool:
 
 def chain_preset(config: Layer2Config) -> ChainPreset:
     """The chain."""
-    chain = "devnet" if config.bob is None else config.bob.chain
+    if config.bob is None:
+        return DEVNET
+    chain = config.bob.chain
     if isinstance(chain, int):
-        return ChainPreset(name=f"chain {chain}", chain_id=chain)
-    preset = {"bob": BOB_MAINNET, "bob-sepolia": BOB_SEPOLIA}.get(chain, DEVNET)
-    if config.bob is None or _is_local(config):
-        return preset
-    return replace(preset, max_unconfirmed_per_key=config.bob.max_unconfirmed_per_key)
+        preset = ChainPreset(name=f"chain {chain}", chain_id=chain)
+    else:
+        preset = {"bob": BOB_MAINNET, "bob-sepolia": BOB_SEPOLIA}.get(chain, DEVNET)
+    return replace(
+        preset,
+        max_unconfirmed_per_key=config.bob.max_unconfirmed_per_key,
+        poll_interval_s=config.bob.poll_interval_ms / 1000,
+    )
 
 
 def registry_of(config: Layer2Config) -> AssetRegistry:
@@ -87,7 +92,7 @@ def bound_of_gas(config: Layer2Config) -> int:
 def fee_limits(config: Layer2Config) -> FeeLimits:
     """Bounds on what transactions pay."""
     limits = FeeLimits()
-    limits = replace(limits, max_gas_cost_wei=max(bound_of_gas(config), limits.max_gas_cost_wei))
+    limits = replace(limits, max_gas_cost_wei=bound_of_gas(config))
     if config.bob is not None and config.bob.max_fee_per_gas_wei is not None:
         limits = replace(limits, max_fee_per_gas_wei=config.bob.max_fee_per_gas_wei)
     return limits
@@ -128,7 +133,9 @@ async def connect_node(config: Layer2Config) -> LndNode:
             macaroon=section.macaroon_hex,
             certificate=None if section.tls_cert is None else _read(section.tls_cert),
             fingerprint=section.tls_fingerprint,
-            max_connections=pool.max_connections_per_host,
+            max_connections=min(pool.max_connections, pool.max_connections_per_host),
+            connect_timeout_s=pool.connect_timeout_ms / 1000,
+            idle_timeout_s=pool.idle_timeout_ms / 1000,
         )
 
     return await asyncio.to_thread(connect)

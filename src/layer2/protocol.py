@@ -9,12 +9,13 @@ from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from layer2._values import Value
+from layer2.transactions import Depth
 
 if TYPE_CHECKING:
     from layer2.addresses import Address, EvmAddress
     from layer2.assets import AssetId
     from layer2.proofs import Proof
-    from layer2.transactions import Depth, Transaction, TxId, TxStatus
+    from layer2.transactions import Transaction, TxId, TxStatus
 
 __all__ = ["DEFAULT", "Capabilities", "Default", "Layer2ProtocolAsync", "Layer2ProtocolType", "Signer", "Timeout"]
 
@@ -129,12 +130,12 @@ class Layer2ProtocolAsync(ABC):
     async def wait_for_transaction_async(
         self,
         tx_id: TxId | str,
-        depth: Depth | None = None,
+        depth: Depth = Depth.INCLUDED,
         *,
         timeout: Timeout = None,
         cancel: asyncio.Event | None = None,
     ) -> TxStatus:
-        """Wait until the outcome is known at ``depth`` (None: ``Depth.INCLUDED``). No limit by default."""
+        """Wait until the outcome is known at ``depth``. No limit by default."""
 
     @abstractmethod
     async def close_async(self, *, timeout: Timeout = DEFAULT, cancel: asyncio.Event | None = None) -> None:

@@ -205,9 +205,9 @@ def check_depth(depth: object) -> None:
     """Refuse what is no depth.
 
     Raises:
-        ValidationError: neither a ``Depth`` nor None.
+        ValidationError: it is no ``Depth``.
     """
-    if depth is not None and not isinstance(depth, Depth):
+    if not isinstance(depth, Depth):
         raise ValidationError(
             f"depth is a Depth, not {type(depth).__name__}", field="depth", hint="for example Depth.SAFE"
         )

@@ -9,6 +9,7 @@ from layer2.bob import DEVNET, BobClient
 from layer2.devnet._embedded_evm import EmbeddedEvm
 from layer2.evm import MemoryTxJournal
 from layer2.signers import LocalSigner
+from layer2.transactions import Depth
 
 FRIEND = EvmAddress(raw=b"\x0b" * 20)
 
@@ -45,3 +46,23 @@ async def test_transfers_settle_in_process_too(bob):
     statuses = await asyncio.gather(*(bob.wait_for_transaction_async(tx_id) for tx_id in ids))
     assert all(status.succeeded for status in statuses)
     assert await bob.balance_async(ETH, FRIEND) == 70
+
+
+async def test_whoever_only_reads_can_wait_too():
+    async with EmbeddedEvm(clock=SystemClock()) as chain:
+        parts = {
+            "registry": AssetRegistry([AssetForm(asset=ETH, chain_id=60808, contract=None, decimals=18)]),
+            "preset": DEVNET,
+        }
+        writer = BobClient(
+            transport=Shared(chain), signer=LocalSigner(b"\x05" * 32), journal=MemoryTxJournal(), **parts
+        )
+        reader = BobClient(transport=Shared(chain), signer=None, journal=MemoryTxJournal(), **parts)
+        await chain.fund(writer.account, 10**18)
+        for client in (writer, reader):
+            await client.initialize_async()
+        status = await reader.wait_for_transaction_async(await writer.transfer_asset_async(ETH, 5, FRIEND))
+        assert status.succeeded
+        assert status.at_least(Depth.INCLUDED)
+        for client in (reader, writer):
+            await client.close_async()

@@ -78,7 +78,7 @@ class ScriptedChain:
             now_s=now,
         )
 
-    async def send_lock(self, key, lock, *, not_after):
+    async def send_lock(self, key, lock, *, not_after, max_gas_wei):
         self.sent.append(("lock", lock.lock_id))
 
     async def send_claim(self, key, lock, preimage, *, not_after):

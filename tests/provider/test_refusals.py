@@ -52,6 +52,12 @@ async def test_a_reverse_offer_carries_a_hold_invoice_of_the_amount_and_fee(worl
     assert record.is_hold
 
 
+async def test_a_reverse_swap_whose_depth_takes_too_long_is_refused(world):
+    long = DepthPolicy(depth=Depth.INCLUDED, confirmations=10_000)
+    await refused(world.reverse(depth_policy=long), "timelock")
+    assert nothing_left(world)
+
+
 async def test_swap_ids_are_not_guessable(world):
     ids = {(await world.submarine()).id for _ in range(3)}
     assert len(ids) == 3

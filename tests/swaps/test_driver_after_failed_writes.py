@@ -32,7 +32,7 @@ class Chain:
     async def view(self, lock, policy, *, lock_key):
         return self.shown
 
-    async def send_lock(self, key, lock, *, not_after):
+    async def send_lock(self, key, lock, *, not_after, max_gas_wei):
         self.shown = make_view(LOCKED, LOCKED, NEVER)
 
     async def next_block(self):

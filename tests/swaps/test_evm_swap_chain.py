@@ -7,7 +7,7 @@ import pytest
 
 from layer2._crypto import sha256
 from layer2.devnet import EmbeddedEvm
-from layer2.errors import Expired, Layer2Error, NodeConnectionError, NodeError, Reverted, StorageError
+from layer2.errors import Expired, FeeLimitExceeded, Layer2Error, NodeConnectionError, NodeError, Reverted, StorageError
 from layer2.evm import (
     HTLC_ADDRESS,
     TEST_TOKEN_ADDRESS,
@@ -270,6 +270,18 @@ async def test_a_lock_whose_time_passed_unsent_is_left_alone(world):
     await world.chain.send_lock("other", lock, not_after=not_after)
     assert len(world.endpoint.sent) == sent
     assert (await world.chain.view(lock, POLICY, lock_key="other")).own_lock is OwnTransaction.OPEN
+
+
+async def test_a_lock_may_fail_for_its_price(world):
+    """Nothing is bound yet, so that it keeps to what the user agreed to pay for gas, unlike a way out."""
+    await world.locked()
+    lock = world.lock(4_000)
+    await world.call(encode_mint(world.signer.address, lock.amount), TEST_TOKEN_ADDRESS)
+    with pytest.raises(FeeLimitExceeded):
+        await world.chain.send_lock("other", lock, not_after=world.now_s + 60, max_gas_wei=1)
+    assert await world.journal.get("other") is None
+    await world.chain.send_lock("other", lock, not_after=world.now_s + 60, max_gas_wei=10**17)
+    assert (await world.view(lock)).latest.status is LockStatus.LOCKED
 
 
 async def test_a_lock_is_never_sent_a_second_time(world):

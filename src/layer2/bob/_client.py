@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from layer2._clock import Clock, SystemClock
@@ -250,18 +251,19 @@ class BobClient(Layer2ProtocolAsync):
     async def wait_for_transaction_async(
         self,
         tx_id: TxId | str,
-        depth: Depth | None = None,
+        depth: Depth = Depth.INCLUDED,
         *,
         timeout: Timeout = None,
         cancel: asyncio.Event | None = None,
     ) -> TxStatus:
-        """Wait until the outcome is known at ``depth`` (None: included). No limit by default."""
+        """Wait until the outcome is known at ``depth``. No limit by default."""
         self._check("wait_for_transaction_async")
         check_depth(depth)
         parsed = self._tx_id(tx_id)
-        sender = self.sender
+        alone = partial(self._reader.wait, clock=self._clock, pause_s=self._settings.poll_interval_s)
+        wait = alone if self._sender is None else self._sender.wait
         return await self._operations.run(
-            lambda: sender.wait(parsed.hash, Depth.INCLUDED if depth is None else depth),
+            lambda: wait(parsed.hash, depth),
             timeout=None if timeout is DEFAULT else timeout,
             cancel=cancel,
             what=f"waiting for {parsed}",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 from layer2._clock import Clock, SystemClock
 from layer2.addresses import EvmAddress
 from layer2.assets import BTC, AssetForm
+from layer2.bob import DEVNET
 from layer2.config import BobConfig, Layer2Config, LightningConfig, Secret, SignerConfig, StoreConfig, SwapConfig
 from layer2.devnet._embedded import DEVNET_OFFER
 from layer2.devnet._processes import LOOPBACK
@@ -207,7 +208,12 @@ class RealNetwork:
         key = await asyncio.to_thread(account.key_file.read_bytes)
         return Layer2Config(
             network="devnet",
-            bob=BobConfig(rpc_url=self.nodes.evm_url, chain="devnet", poll_interval_ms=POLL_MS),
+            bob=BobConfig(
+                rpc_url=self.nodes.evm_url,
+                chain="devnet",
+                poll_interval_ms=POLL_MS,
+                max_unconfirmed_per_key=DEVNET.max_unconfirmed_per_key,
+            ),
             lightning=section,
             swap=SwapConfig(provider_url=None if self._provider is None else self._provider.url),
             signer=SignerConfig(private_key=Secret(key, origin=("file", str(account.key_file)))),

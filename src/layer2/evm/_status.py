@@ -94,6 +94,15 @@ class StatusReader:
             return TxStatus(tx_id=tx_id, outcome=Outcome.NONE, depth=Depth.PENDING)
         return TxStatus(tx_id=tx_id, outcome=Outcome.UNKNOWN, depth=Depth.NONE)
 
+    async def wait(self, tx_hash: bytes, depth: Depth, *, clock: Clock, pause_s: float) -> TxStatus:
+        """Ask every ``pause_s`` until the outcome is known at ``depth``; for ``Depth.PENDING`` until a node has it."""
+        while True:
+            status = await self.status(tx_hash)
+            decided = status.outcome in (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.REPLACED)
+            if status.at_least(depth) and (decided or depth <= Depth.PENDING):
+                return status
+            await clock.sleep(pause_s)
+
     async def canonical_receipt(self, tx_hash: bytes) -> Receipt | None:
         """The receipt, if its block is the canonical one at its height."""
         receipt = await self._client.receipt(tx_hash)

@@ -84,6 +84,7 @@ class LndNode:
         hold_s: float = 60.0,
         look_up_s: float = 5.0,
         connect_timeout_s: float = 10.0,
+        idle_timeout_s: float = 30.0,
         call_timeout_s: float = 30.0,
         max_connections: int = 32,
     ) -> Self:
@@ -101,6 +102,7 @@ class LndNode:
             certificate=certificate,
             fingerprint=_as_bytes(fingerprint, "lightning.tls_fingerprint"),
             connect_timeout_s=connect_timeout_s,
+            idle_timeout_s=idle_timeout_s,
             call_timeout_s=call_timeout_s,
             max_connections=max_connections,
         )

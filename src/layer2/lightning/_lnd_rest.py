@@ -43,6 +43,7 @@ class LndRest:
         macaroon: its bytes, or None for an lnd started with ``--no-macaroons``.
         certificate: the node's ``tls.cert`` (PEM), trusted for this node only.
         fingerprint: instead of it, the SHA-256 of the certificate: 32 bytes.
+        idle_timeout_s: how long an unused connection is kept.
         call_timeout_s: limit of a call that is no stream.
     """
 
@@ -54,6 +55,7 @@ class LndRest:
         certificate: str | None = None,
         fingerprint: bytes | None = None,
         connect_timeout_s: float = 10.0,
+        idle_timeout_s: float = 30.0,
         call_timeout_s: float = 30.0,
         max_connections: int = 32,
     ) -> None:
@@ -61,6 +63,7 @@ class LndRest:
         self._headers = {} if macaroon is None else {"Grpc-Metadata-macaroon": macaroon.hex()}
         self._ssl = _tls(self._base, certificate, fingerprint)
         self._connect_timeout_s = connect_timeout_s
+        self._idle_timeout_s = idle_timeout_s
         self._call_timeout_s = call_timeout_s
         self._max_connections = max_connections
         self._calls: aiohttp.ClientSession | None = None
@@ -157,7 +160,9 @@ class LndRest:
 
     def _session(self, *, limit: int) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=limit, ssl=self._ssl, socket_factory=self._open_socket),
+            connector=aiohttp.TCPConnector(
+                limit=limit, ssl=self._ssl, socket_factory=self._open_socket, keepalive_timeout=self._idle_timeout_s
+            ),
             headers=self._headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=True,

@@ -257,7 +257,7 @@ class LightningNetwork(NodeLayer):
     async def wait_for_transaction_async(
         self,
         tx_id: TxId | str,
-        depth: Depth | None = None,
+        depth: Depth = Depth.INCLUDED,
         *,
         timeout: Timeout = None,
         cancel: asyncio.Event | None = None,
@@ -269,7 +269,6 @@ class LightningNetwork(NodeLayer):
         """
         self._ready("waiting for a payment")
         check_depth(depth)
-        wanted = Depth.INCLUDED if depth is None else depth
 
         async def wait() -> TxStatus:
             pause_s = FIRST_POLL_S
@@ -277,7 +276,7 @@ class LightningNetwork(NodeLayer):
                 status = await self.get_transaction_status_async(tx_id)
                 if status.outcome is Outcome.UNKNOWN:
                     raise NotFound(f"the node has no record of payment {status.tx_id}")
-                if status.at_least(wanted):
+                if status.at_least(depth):
                     return status
                 await self._clock.sleep(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_POLL_S)

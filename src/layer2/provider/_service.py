@@ -229,6 +229,8 @@ class ProviderService:
         self._check_limits(amount_sat)
         fee_sat = self._settings.fee(amount_sat)
         timing, policy = self._place.timing, request.depth_policy
+        if reverse_timelock(timing, policy, 0) > timing.max_timelock_s:
+            raise _refuse("timelock", "the depth that is asked for takes so long that the lock would be too long")
         node = await self._node.info()
         async with self._offering:
             wanted = Wanted(

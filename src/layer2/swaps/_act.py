@@ -106,7 +106,8 @@ class Actor:
             case SendLock(not_after=not_after):
                 if (reason := await self._why_not_lock(swap)) is not None:
                     return EffectRefused(key=SendLock.name, reason=reason)
-                return await self._sent(SendLock.name, self._chain.send_lock(key, lock, not_after=not_after))
+                sending = self._chain.send_lock(key, lock, not_after=not_after, max_gas_wei=swap.deal.max_gas_wei)
+                return await self._sent(SendLock.name, sending)
             case Claim() as effect:
                 return await self._claim(swap, key, effect)
             case Refund():

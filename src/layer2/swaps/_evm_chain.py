@@ -182,9 +182,11 @@ class EvmSwapChain:
         dead = _can_do_nothing(record) and newest <= record.nonce
         return OwnTransaction.DEAD if dead else OwnTransaction.OPEN
 
-    async def send_lock(self, key: str, lock: Lock, *, not_after: int) -> None:
+    async def send_lock(self, key: str, lock: Lock, *, not_after: int, max_gas_wei: int = 0) -> None:
         """Approve the contract once, then lock. See ``SwapChain``."""
-        call = EvmCall(to=lock.contract, data=encode_lock(lock), gas_limit=LOCK_GAS)
+        # Nothing is bound yet: unlike a way out, a lock may fail for its price.
+        dearest = max(1, max_gas_wei // LOCK_GAS) if max_gas_wei else None
+        call = EvmCall(to=lock.contract, data=encode_lock(lock), gas_limit=LOCK_GAS, max_fee_per_gas_wei=dearest)
         record = await self._journal.get(key)
         late = self._clock.now_ms() // 1000 > not_after
         if record is not None and record.state is TxState.ABANDONED and late:

@@ -36,8 +36,11 @@ class SwapChain(Protocol):
         """The lock at three depths now, and what became of our own lock transaction sent under ``lock_key``."""
         ...
 
-    async def send_lock(self, key: str, lock: Lock, *, not_after: int) -> None:
-        """Lock, unless nothing was signed under ``key`` yet and the clock is past ``not_after``."""
+    async def send_lock(self, key: str, lock: Lock, *, not_after: int, max_gas_wei: int) -> None:
+        """Lock, unless nothing was signed under ``key`` yet and the clock is past ``not_after``.
+
+        It offers no more for its gas than ``max_gas_wei``; 0: no bound but the sender's.
+        """
         ...
 
     async def send_claim(self, key: str, lock: Lock, preimage: bytes, *, not_after: int | None) -> None:

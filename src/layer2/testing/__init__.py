@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unittest.mock import ANY
 
+    from layer2.devnet import EmbeddedNetwork
     from layer2.lightning._faults import FaultyLightningNode, LightningFault
     from layer2.testing._canary import Canaries
     from layer2.testing._lightning_conformance import LightningHarness, LightningNodeConformance
@@ -27,6 +28,7 @@ __all__ = [
     "ANY",
     "Canaries",
     "ConformanceSubject",
+    "EmbeddedNetwork",
     "Expectation",
     "FaultyLightningNode",
     "Layer2ProtocolConformance",
@@ -52,6 +54,7 @@ _HOME = {
     "ANY": "unittest.mock",
     "Canaries": "layer2.testing._canary",
     "ConformanceSubject": "layer2.testing._protocol_conformance",
+    "EmbeddedNetwork": "layer2.devnet",
     "Expectation": "layer2.testing._mock",
     "FaultyLightningNode": "layer2.lightning._faults",
     "Layer2ProtocolConformance": "layer2.testing._protocol_conformance",

@@ -298,7 +298,7 @@ class MockLayer2Protocol(Layer2ProtocolAsync):
     async def wait_for_transaction_async(
         self,
         tx_id: TxId | str,
-        depth: Depth | None = None,
+        depth: Depth = Depth.INCLUDED,
         *,
         timeout: Timeout = None,
         cancel: asyncio.Event | None = None,

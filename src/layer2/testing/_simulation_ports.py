@@ -132,7 +132,7 @@ class ChainPort:
     def _transaction(self, key: str, call: LockCall, lock: Lock) -> Transaction:
         return Transaction(key=key, account=self._process.account.raw, call=call, lock=lock)
 
-    async def send_lock(self, key: str, lock: Lock, *, not_after: int) -> None:
+    async def send_lock(self, key: str, lock: Lock, *, not_after: int, max_gas_wei: int) -> None:  # noqa: ARG002 (gas is free here)
         """See ``SwapChain``."""
         tx = self._transaction(key, LockCall.LOCK, lock)
         tx.not_after = not_after

@@ -1,0 +1,53 @@
+"""What is set reaches the part that it is about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from layer2 import Layer2Config, SystemClock
+from layer2.bob import DEVNET
+from layer2.config import BobConfig, ConnectionPoolConfig, LightningConfig, Secret
+from layer2.connect import chain_preset, connect_chain, connect_node, fee_limits
+from layer2.lightning import LndNode
+
+POOL = ConnectionPoolConfig(
+    max_connections=7, max_connections_per_host=9, idle_timeout_ms=11_000, connect_timeout_ms=1_500
+)
+
+
+@pytest.mark.parametrize(("network", "chain"), [("bob", "bob"), ("bob", 4242), ("devnet", "devnet")])
+def test_polling_and_window_on_every_chain(network: str, chain: str | int) -> None:
+    section = BobConfig(rpc_url="http://127.0.0.1:1", chain=chain, max_unconfirmed_per_key=3, poll_interval_ms=250)
+    preset = chain_preset(Layer2Config(network=network, bob=section))  # type: ignore[arg-type]
+    assert (preset.max_unconfirmed_per_key, preset.poll_interval_s) == (3, 0.25)
+    assert chain_preset(Layer2Config.embedded()) == DEVNET
+
+
+@pytest.mark.parametrize("bound", [10**12, 10**17])
+def test_the_bound_of_gas_is_that_of_every_transaction(bound: int) -> None:
+    section = BobConfig(rpc_url="http://127.0.0.1:1", max_gas_cost_wei=bound, max_fee_per_gas_wei=5)
+    limits = fee_limits(Layer2Config(bob=section))
+    assert (limits.max_gas_cost_wei, limits.max_fee_per_gas_wei) == (bound, 5)
+
+
+async def test_the_connection_pool_of_both_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def connect(url: str, **options: Any) -> str:
+        asked.update(options, url=url)
+        return "a node"
+
+    monkeypatch.setattr(LndNode, "connect", connect)
+    config = Layer2Config(
+        network="devnet",
+        connection_pool=POOL,
+        bob=BobConfig(rpc_url="http://127.0.0.1:1", chain="devnet"),
+        lightning=LightningConfig(rest_url="https://127.0.0.1:2", macaroon=Secret(b"\x01"), network="regtest"),
+    )
+    assert await connect_node(config) == "a node"
+    assert (asked["max_connections"], asked["connect_timeout_s"], asked["idle_timeout_s"]) == (7, 1.5, 11.0)
+    monkeypatch.setattr("layer2.connect.HttpTransport", lambda _, **options: options["limits"])
+    limits: Any = connect_chain(config, chain_preset(config), SystemClock())
+    assert (limits.max_connections, limits.connect_timeout_s, limits.idle_timeout_s) == (7, 1.5, 11.0)
