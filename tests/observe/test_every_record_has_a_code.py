@@ -37,7 +37,7 @@ def codes_of(call: ast.Call) -> set[str]:
     return {word for word in words if CODE.fullmatch(word) and word.split(".")[0] in PREFIXES}
 
 
-PREFIXES = {"devnet", "events", "evm", "proofs", "provider", "storage", "swap"}
+PREFIXES = {"bob", "devnet", "events", "evm", "proofs", "provider", "storage", "swap"}
 
 
 def test_no_module_logs_past_the_codes() -> None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
+from layer2._observe import log_event
 from layer2.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -57,5 +58,5 @@ async def check_endpoint(rpc: EvmClient, preset: ChainPreset, bind_chain: BindCh
 
 def _unknown(preset: ChainPreset, reason: str) -> None:
     # Endpoints that drop history exist, and a chain id is all that they leave to go by.
-    extra = {"event_code": "bob.first_block_unknown"}
-    logger.warning("%s: the endpoint does not show the chain's first block (%s)", preset.name, reason, extra=extra)
+    text = f"{preset.name}: the endpoint does not show the chain's first block ({reason})"
+    log_event(logger, logging.WARNING, "bob.first_block_unknown", text)
