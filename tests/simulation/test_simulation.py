@@ -52,6 +52,22 @@ def test_a_claim_that_was_never_signed_ends_without_an_alarm():
     assert (("client", "Closed returned"), ("provider", "Closed refunded")) in ends
 
 
+def test_a_preimage_that_was_seen_just_before_the_refund_is_not_forgotten():
+    """The provider claims at the last moment, the client's look before its refund shows it, and a reorganisation hides it again."""
+    plan = SimulationPlan(
+        direction=SwapDirection.SUBMARINE,
+        confirmations=3,
+        provider="claim_at_timelock",
+        own_invoice=True,
+        error_percent=8,
+        delays=True,
+        reorg_percent=16,
+        lag=True,
+    )
+    report = simulate(3698, plan=plan)
+    assert report.ok, str(report)[-2000:]
+
+
 def test_a_payment_that_is_refused_again_and_again_is_not_asked_for_without_a_pause():
     """A request that was lost leaves it open whether it was the last; each further one is refused at once."""
     plan = SimulationPlan(direction=SwapDirection.REVERSE, payment="refused", late_request_percent=15)

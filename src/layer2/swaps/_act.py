@@ -26,7 +26,7 @@ from layer2.lightning import LightningNode, PaymentState
 from layer2.swaps._deadlines import may_pay, submarine_cltv_limit
 from layer2.swaps._effects import CancelInvoice, Claim, PayInvoice, Refund, RefundEarly, SendLock, SettleInvoice
 from layer2.swaps._look import lock_key, look_at_invoice
-from layer2.swaps._observations import EffectRefused, LockStatus, OwnTransaction
+from layer2.swaps._observations import ChainView, EffectRefused, LockStatus, OwnTransaction, seen_preimage
 from layer2.swaps._ports import StoredEffect, StoredSwap, SwapChain, SwapStore
 from layer2.swaps._preimage import PreimageSource
 from layer2.swaps._reverse_provider import why_not_lock
@@ -86,8 +86,12 @@ class Actor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def act(self, swap: StoredSwap, wanted: StoredEffect, wake: Callable[[], None]) -> EffectRefused | None:
-        """Do one effect. Returns a refusal only where it is certain that nothing was begun; ``wake`` is called when a payment ends.
+    async def act(
+        self, swap: StoredSwap, wanted: StoredEffect, wake: Callable[[], None]
+    ) -> EffectRefused | ChainView | None:
+        """Do one effect; ``wake`` is called when a payment ends.
+
+        Returns a refusal only where it is certain that nothing was begun, or what was seen that must be decided on first.
 
         Raises:
             NodeError: nothing is known; it is tried again.
@@ -110,15 +114,8 @@ class Actor:
                 return await self._sent(SendLock.name, sending)
             case Claim() as effect:
                 return await self._claim(swap, key, effect)
-            case Refund():
-                if await self._stands(swap):
-                    # A provider's must be final before the payment that is held for it goes back; a client's only waits.
-                    late = lock.timelock + swap.deal.terms.timing.evm_inclusion_s
-                    deadline = late if swap.deal.role is Role.PROVIDER else None
-                    _pursue(await self._sent(Refund.name, self._chain.send_refund(key, lock, deadline=deadline)))
-            case RefundEarly(signature=signature):
-                if await self._stands(swap):
-                    _pursue(await self._sent(RefundEarly.name, self._chain.send_refund_early(key, lock, signature)))
+            case Refund() | RefundEarly() as effect:
+                return await self._refund(swap, key, effect)
             case _:
                 assert_never(wanted.effect)
         return None
@@ -143,17 +140,31 @@ class Actor:
             return EffectRefused(key=name, reason=str(error))
         return None
 
-    async def _stands(self, swap: StoredSwap, *, deep: bool = False) -> bool:
-        """Whether the lock is there to be claimed or refunded; with ``deep`` also at the depth of the terms."""
-        view = await self._chain.view(swap.deal.terms.lock, swap.deal.terms.depth_policy, lock_key=None)
-        readings = (view.latest, view.at_depth) if deep else (view.latest,)
-        return all(reading.status is LockStatus.LOCKED for reading in readings)
+    async def _look(self, swap: StoredSwap) -> ChainView:
+        return await self._chain.view(swap.deal.terms.lock, swap.deal.terms.depth_policy, lock_key=None)
+
+    async def _refund(self, swap: StoredSwap, key: str, effect: Refund | RefundEarly) -> ChainView | None:
+        view, lock = await self._look(swap), swap.deal.terms.lock
+        if seen_preimage(view) is not None:
+            # Once seen, the preimage is known: a reorganisation that takes the claim away must not let this look be forgotten.
+            return view
+        if view.latest.status is not LockStatus.LOCKED:
+            return None
+        if isinstance(effect, RefundEarly):
+            sending = self._chain.send_refund_early(key, lock, effect.signature)
+        else:
+            # A provider's must be final before the payment that is held for it goes back; a client's only waits.
+            late = lock.timelock + swap.deal.terms.timing.evm_inclusion_s
+            sending = self._chain.send_refund(key, lock, deadline=late if swap.deal.role is Role.PROVIDER else None)
+        _pursue(await self._sent(effect.name, sending))
+        return None
 
     async def _claim(self, swap: StoredSwap, key: str, effect: Claim) -> EffectRefused | None:
         deal = swap.deal
-        if not await self._stands(swap, deep=effect.preimage is None):
+        view, preimage = await self._look(swap), effect.preimage
+        readings = (view.latest, view.at_depth) if preimage is None else (view.latest,)
+        if any(reading.status is not LockStatus.LOCKED for reading in readings):
             return None
-        preimage = effect.preimage
         if preimage is None:
             assert self._preimages is not None
             assert deal.preimage_time_ms is not None

@@ -330,13 +330,15 @@ class SwapDriver:
                 next_due_s = _seconds_to_rest(swap, seen)
         for wanted in swap.effects:
             try:
-                refused = await self._actor.act(swap, wanted, lambda: self.wake(swap_id))
+                answer = await self._actor.act(swap, wanted, lambda: self.wake(swap_id))
             except NodeError as error:
                 if isinstance(error, ExitRefusedError):
                     self._alarm_once(swap.deal, "swap.exit_refused", error.message)
                 trouble = error
                 continue
-            if refused is not None and (moved := await self._refused(swap, refused)) is not None:
+            if isinstance(answer, ChainView) and (moved := await self._observe(swap, answer)) is not None:
+                return moved, True, None
+            if isinstance(answer, EffectRefused) and (moved := await self._refused(swap, answer)) is not None:
                 # Not as a move: where the new state comes to want the same again, it is not asked for without a pause.
                 return moved, False, None
         if trouble is not None:

@@ -265,10 +265,12 @@ def refunds_what_it_knows_to_be_claimed():
     def shown(seen):
         return replace(seen, latest=_unclaimed(seen.latest), at_depth=_unclaimed(seen.at_depth))
 
-    async def stands(self, swap, *, deep=False):
-        return True
+    right = Actor._look
 
-    with _decide(CLIENT, SUBMARINE, _seeing(shown)), patch.object(Actor, "_stands", stands):
+    async def look(self, swap):
+        return shown(await right(self, swap))
+
+    with _decide(CLIENT, SUBMARINE, _seeing(shown)), patch.object(Actor, "_look", look):
         yield
 
 
