@@ -32,9 +32,13 @@ if TYPE_CHECKING:
     from layer2.swaps import Deal
     from layer2.terms import DepthPolicy
 
-__all__ = ["Prover"]
+__all__ = ["NotSettledError", "Prover"]
 
 logger: Final = logging.getLogger("layer2.proofs")
+
+
+class NotSettledError(NotFound):
+    """There is no proof of what is not settled, or not any more."""
 
 
 class Prover:
@@ -83,7 +87,7 @@ class Prover:
     async def _make(self, swap: StoredSwap) -> TransferProof:
         preimage = getattr(swap.state, "preimage", None)
         if preimage is None:
-            raise NotFound(f"transfer {swap.deal.id} is not settled, so there is no proof of it")
+            raise NotSettledError(f"transfer {swap.deal.id} is not settled, so there is no proof of it")
         terms = swap.deal.terms
         block = await self._deep_block(terms.depth_policy)
         storage: EvmStorageProof | None = None

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from layer2._proving import NotSettledError, Prover
 from layer2._quoting import quote_of_price
 from layer2._transfer_view import ends_a_wait, event_of, failure_of, step, transfer_of
 from layer2.addresses import Address, EvmAddress, InvoiceText, LightningAddress, LnurlPay, NodeId, parse_address
@@ -37,7 +38,6 @@ from layer2.transfers import Payer, Transfer, TransferEvent, TransferQuote, Tran
 
 if TYPE_CHECKING:
     from layer2._operations import Operations
-    from layer2._proving import Prover
     from layer2.config import Layer2Config
     from layer2.lightning import LightningNode, LnurlClient
     from layer2.storage import StoredSwap, SwapJournal
@@ -362,6 +362,16 @@ class TransferService:
 
     async def transfer_result(self, transfer_id: str, timeout: Timeout, cancel: asyncio.Event | None) -> TransferProof:
         """See ``Transfer.result_async``."""
+        while True:
+            await self._end_of_wait(transfer_id, timeout, cancel)
+            try:
+                return await self._prover.proof_of(transfer_id)
+            except NotSettledError:
+                # A reorganisation took the last step back between the two: it is waited for again.
+                continue
+
+    async def _end_of_wait(self, transfer_id: str, timeout: Timeout, cancel: asyncio.Event | None) -> None:
+        """Wait until a transfer is settled; raise what became of it instead."""
         try:
             swap = await self._operations.run(
                 lambda: self._engine.wait_for(transfer_id, ends_a_wait),
@@ -376,7 +386,6 @@ class TransferService:
             raise
         if (failure := failure_of(swap)) is not None:
             raise failure
-        return await self._prover.proof_of(transfer_id)
 
     async def run_to_end(
         self, arguments: TransferArguments, timeout: Timeout, cancel: asyncio.Event | None
