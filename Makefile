@@ -69,16 +69,23 @@ test:
 # In CI a missing node fails the tests that need it; on a user's machine they are skipped, loudly.
 check: lint
 	@$(MAKE) --no-print-directory nodes || { [ "$${CI:-}" != true ] && echo "GOING ON WITHOUT REAL NODES"; }
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-real test-rest
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=none test-real test-rest
 
 # Side by side: real nodes mostly wait for blocks, but miss deadlines if they are kept waiting, so everything else gives way to them.
-.PHONY: test-real test-rest
+# What runs beside them is printed when it has ended: two runs on one screen could not be read.
+REST_LOG := $(VENV)/test-rest.log
+.PHONY: test-real test-rest test-rest-aloud
 test-real: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -m real
 
 test-rest: $(VENV)/.installed-dev
-	@nice -n 10 $(BIN)/python -m pytest -m "not real"
-	@nice -n 10 $(MAKE) --no-print-directory test-others
+	@echo "the tests without real nodes run beside these; follow them with: tail -f $(REST_LOG)"
+	@status=0; nice -n 10 $(MAKE) --no-print-directory test-rest-aloud > $(REST_LOG) 2>&1 || status=$$?; \
+	cat $(REST_LOG); exit $$status
+
+test-rest-aloud:
+	@$(BIN)/python -m pytest -m "not real"
+	@$(MAKE) --no-print-directory test-others
 
 # The other interpreters of this machine, without what is slow or needs real nodes.
 test-others: $(VENV)/.installed-dev

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from crash_rig import LIMIT_S, Child, free_port, provider_child, settings
+from crash_rig import LIMIT_S, Child, EndedTooSoonError, free_port, provider_child, settings
 
 from layer2 import BTC, Layer2Config, Layer2Manager, NodeError, SwapExpired, SwapRefunded, TransferProof
 from layer2.devnet import RealNetwork
@@ -38,19 +38,28 @@ class Provider:
 
     def __init__(self, config_path: str, kill_at: int | None) -> None:
         self.config_path = config_path
+        self.kill_at = kill_at
         self.child: Child = provider_child(config_path, kill_at)
         self.first = self.child
         self.keeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        await self.child.ready
+        while not await self._is_ready():
+            self.first = self.child = provider_child(self.config_path, self.kill_at)
         self.keeper = asyncio.create_task(self._keep())
+
+    async def _is_ready(self) -> bool:
+        try:
+            await self.child.ready
+        except EndedTooSoonError:
+            return False
+        return True
 
     async def _keep(self) -> None:
         while True:
             await self.child.finished()
             self.child = provider_child(self.config_path, None)
-            await self.child.ready
+            await self._is_ready()
 
     async def stop(self) -> None:
         if self.keeper is not None:

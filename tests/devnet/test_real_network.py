@@ -7,7 +7,7 @@ import pytest
 from layer2 import BTC, Layer2Manager, TransferState
 from layer2 import Layer2ProtocolType as P
 from layer2.devnet import RealNetwork
-from layer2.errors import NodeConnectionError
+from layer2.errors import ConfigurationError, NodeConnectionError
 
 
 @pytest.fixture
@@ -70,3 +70,11 @@ async def test_its_settings_are_a_file_that_works(network, tmp_path):
     file.write_text(config.to_toml())
     assert await asyncio.to_thread(type(config).load, file, environ={}) == config
     assert network.client.key_file.stat().st_mode & 0o077 == 0
+
+
+async def test_a_folder_that_was_used_before_is_refused_before_anything_is_started(tmp_path):
+    (tmp_path / "account-1.key").write_text("of an earlier network")
+    with pytest.raises(ConfigurationError, match="is not empty"):
+        async with RealNetwork(directory=tmp_path):
+            pytest.fail("it was taken")
+    assert [path.name for path in tmp_path.iterdir()] == ["account-1.key"]

@@ -120,11 +120,16 @@ def run_client(job: ClientJob, report: Connection) -> None:
 
 
 async def _client(job: ClientJob, report: Connection, points: Points) -> None:
-    from layer2 import BTC, Layer2Config, Layer2Manager, SwapExpired, SwapRefunded
+    from layer2 import BTC, InitializationError, Layer2Config, Layer2Manager, SwapExpired, SwapRefunded
 
     config = Layer2Config.load(job.config_path)
     async with Layer2Manager(config) as manager:
-        await manager.initialize_all_async()
+        while True:
+            try:
+                await manager.initialize_all_async()
+                break
+            except InitializationError:
+                await asyncio.sleep(0.5)  # a busy node is not synchronised: a supervisor would start us again
         points.armed = True
         try:
             proof = await manager.cross_layer_transfer_async(

@@ -73,6 +73,10 @@ class Run:
     killed: bool = False
 
 
+class EndedTooSoonError(Exception):
+    """A child ended before it was ready: its node was not, say. A supervisor would start it again."""
+
+
 class Child:
     """A child process and its reports, awaited without blocking the loop."""
 
@@ -101,7 +105,8 @@ class Child:
         await asyncio.to_thread(self.process.join)
         self.run.killed = self.process.exitcode == -9
         if not self.ready.done():
-            self.ready.cancel()
+            self.ready.set_exception(EndedTooSoonError("the child ended before it was ready"))
+            self.ready.exception()  # who does not wait for it need not know
 
     async def finished(self) -> Run:
         """Wait for its end."""

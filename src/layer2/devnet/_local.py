@@ -20,6 +20,7 @@ from layer2.config import BobConfig, Layer2Config, LightningConfig, Secret, Sign
 from layer2.devnet._embedded import DEVNET_OFFER
 from layer2.devnet._processes import LOOPBACK
 from layer2.devnet._provider_host import ProviderHost
+from layer2.errors import ConfigurationError
 from layer2.evm import (
     HTLC_ADDRESS,
     TEST_TOKEN_ADDRESS,
@@ -85,7 +86,7 @@ class RealNetwork:
 
     Args:
         nodes: a ``RegtestNetwork`` that runs already, and goes on when this ends; None: one of its own.
-        directory: where stores and keys lie; None: a temporary folder.
+        directory: where stores and keys lie, new or empty; None: a temporary folder.
         binaries: for nodes of its own; found or built if not given.
         clock: where the time comes from.
         progress: called with one line about each step.
@@ -221,14 +222,14 @@ class RealNetwork:
         )
 
     async def _start(self) -> None:
+        self._directory = await asyncio.to_thread(_folder, self._given_directory)
+        if self._given_directory is None:
+            self._stack.push_async_callback(_remove, self._directory)
         if self._nodes is None:
             from layer2.devnet._regtest import RegtestNetwork
 
             regtest = RegtestNetwork(binaries=self._binaries, clock=self._clock, progress=self._progress)
             self._nodes = await self._stack.enter_async_context(regtest)
-        self._directory = await asyncio.to_thread(_folder, self._given_directory)
-        if self._given_directory is None:
-            self._stack.push_async_callback(_remove, self._directory)
         self._progress("deploying the contracts")
         await self._start_minter()
         self._client = await self.new_account()
@@ -272,6 +273,11 @@ def _folder(given: Path | None) -> Path:
     if given is None:
         return Path(tempfile.mkdtemp(prefix="layer2-real-"))
     given.mkdir(parents=True, exist_ok=True)
+    if any(given.iterdir()):
+        # Keys and stores of an earlier network would be taken for this one's, whose chain is another.
+        raise ConfigurationError(
+            f"{given} is not empty", path=str(given), hint="name a new folder: a devnet's coins end with it"
+        )
     return given.resolve()
 
 
