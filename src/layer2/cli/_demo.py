@@ -24,7 +24,7 @@ from layer2.cli._text import btc, ether, msat, sat
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from layer2 import Layer2Manager
+    from layer2 import Layer2Manager, TransferQuote
 
 __all__ = ["add_to"]
 
@@ -152,7 +152,7 @@ async def _play(cli: Cli, stage: Stage, act: Act, out: Path) -> dict[str, Any]:
     files = await write_proof(stage.manager, proof, out / f"{act.name}.json")
     report = await asyncio.to_thread(verify_file, files.proof)
     done = await stage.manager.get_transfer_async(transfer.id)
-    cli.say(f"  settled in {took_ms / 1000:.1f} s for {sat(done.quote.fee)} and gas", style="green")
+    cli.say(f"  settled in {took_ms / 1000:.1f} s for {sat(_charged(done.quote))}, routing and gas", style="green")
     words = "verified offline, every check holds" if report.ok else "DOES NOT VERIFY"
     cli.say(f"  proof: {files.proof}, {words}", style="green" if report.ok else "bold red")
     own = " ".join(f"--trust-block 0x{block.hash.hex()}" for block in proof.blocks)
@@ -162,7 +162,7 @@ async def _play(cli: Cli, stage: Stage, act: Act, out: Path) -> dict[str, Any]:
         "source": act.source.value,
         "destination": act.destination.value,
         "amount": str(act.amount),
-        "fee": str(done.quote.fee),
+        "fee": str(_charged(done.quote)),
         "milliseconds": took_ms,
         "proof_file": str(files.proof),
         "verified": report.ok,
@@ -189,3 +189,8 @@ def _balance_table(title: str, now: Balances, before: Balances | None) -> Table:
     shown.add_row("BOB", "ETH", ether(now.gas_wei), ether(now.gas_wei - old.gas_wei))
     shown.add_row("Lightning", "can send", msat(now.lightning_msat), msat(now.lightning_msat - old.lightning_msat))
     return shown
+
+
+def _charged(quote: TransferQuote) -> int:
+    """What the provider takes, in the asset's base unit; limits of what others may take are no part of it."""
+    return sum(fee.amount for fee in quote.fees if fee.coin == quote.asset.name and not fee.is_limit)
