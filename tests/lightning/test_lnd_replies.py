@@ -122,7 +122,7 @@ async def fake():
 
 @pytest.fixture
 async def lnd(fake):
-    node = LndNode.connect(fake.url, macaroon=MACAROON, call_timeout_s=2)
+    node = LndNode.connect(fake.url, macaroon=MACAROON, call_timeout_s=20)
     yield node
     await node.close()
 
