@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from settings_files import refused, write
 
 from layer2._config_template import template
 from layer2.addresses import EvmAddress
@@ -30,22 +31,6 @@ from layer2.transactions import Depth
 
 CANARY = "canary-5ecre7"
 TOKEN = "0x0555E30da8f98308EdB960aa94C0Db47230d2B9c"
-
-
-def write(path: Path, text: str, mode: int = 0o600) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(mode)
-    return path
-
-
-def refused(key, *needles, **load):
-    with pytest.raises(ConfigurationError) as caught:
-        Layer2Config.load(**load)
-    assert caught.value.key == key
-    for needle in needles:
-        assert needle in str(caught.value)
-    return caught.value
 
 
 def test_nothing_configured_names_the_two_ways_on(home):

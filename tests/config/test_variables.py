@@ -1,26 +1,10 @@
 """Settings from environment variables, and variables that were meant to be settings."""
 
-from pathlib import Path
-
 import pytest
+from settings_files import refused, write
 
 from layer2.config import Layer2Config
 from layer2.errors import ConfigurationError
-
-
-def write(path: Path, text: str) -> Path:
-    path.write_text(text)
-    path.chmod(0o600)
-    return path
-
-
-def refused(key, *needles, **load):
-    with pytest.raises(ConfigurationError) as caught:
-        Layer2Config.load(**load)
-    assert caught.value.key == key
-    for needle in needles:
-        assert needle in str(caught.value)
-    return caught.value
 
 
 def test_wrong_variables_are_refused(home):
