@@ -20,10 +20,13 @@ from layer2.swaps import (
     LockReading,
     LockStatus,
     NoCounterparty,
+    Place,
+    PreimageSource,
     ReverseRequest,
     Role,
     SubmarineRequest,
     SwapEngine,
+    SwapRequests,
 )
 from layer2.terms import DepthPolicy
 from layer2.testing import VirtualClock
@@ -118,6 +121,23 @@ class ScriptedAccount:
         return self.lag_s
 
 
+class ClientAccount:
+    """``layer2.swaps.Account`` of somebody who has enough of everything."""
+
+    address = LocalSigner.from_hex("0d" * 32).address
+
+    def __init__(self):
+        self.gas_of = []
+        """For how many swaps gas was asked."""
+
+    async def token_balance(self):
+        return 10**12
+
+    async def check_gas(self, swaps):
+        self.gas_of.append(swaps)
+        return 10**12
+
+
 class World:
     """A provider, its node, and somebody whom it can pay."""
 
@@ -186,6 +206,7 @@ class World:
             hash_bound=hash_bound,
             hash_claimed=self.hash_claimed,
             swaps_on=swaps_on,
+            made_for=self.journal.by_key,
         )
 
     async def hash_claimed(self, payment_hash, since_s):
@@ -279,6 +300,51 @@ async def make_world(clock):
 @pytest.fixture
 async def world(make_world):
     return await make_world()
+
+
+@pytest.fixture
+def make_requests(world):
+    """Makes clients of a provider: ``SwapRequests`` of the merchant's node, with ``account``."""
+
+    def make(provider, **changes):
+        async def now_ms():
+            return world.clock.now_ms()
+
+        async def unknown(payment_hash, since_s=0):
+            return False
+
+        async def no_lag():
+            return 0
+
+        account = ClientAccount()
+        place = Place(
+            chain_id=world.place.chain_id,
+            contract=world.place.contract,
+            token=world.place.token,
+            timing=world.place.timing,
+            lightning_network="regtest",
+        )
+        parts = {
+            "provider": provider,
+            "account": account,
+            "node": world.merchant,
+            "place": place,
+            "preimages": PreimageSource(LocalSigner.from_hex("0d" * 32)),
+            "next_preimage_time": now_ms,
+            "hash_known": unknown,
+            "hash_claimed": unknown,
+            "depth_policy": lambda _: DepthPolicy(depth=Depth.INCLUDED),
+            "open_swaps": tuple,
+            "max_unsafe": 10**12,
+            "safe_lag_s": no_lag,
+            "max_safe_lag_s": 7_200,
+            "clock": world.clock,
+        }
+        requests = SwapRequests(**parts | changes)
+        requests.account = account
+        return requests
+
+    return make
 
 
 @pytest.fixture

@@ -2,14 +2,10 @@
 
 import pytest
 
-from layer2 import BTC
-from layer2.assets import AssetForm
 from layer2.errors import FeeLimitExceeded, SwapRefused
 from layer2.provider import LocalProvider
-from layer2.signers import LocalSigner
-from layer2.swaps import DEVNET_TIMING, Fees, Place, PreimageSource, SwapRequests
-from layer2.terms import DepthPolicy, SwapDirection
-from layer2.transactions import Depth
+from layer2.swaps import Fees
+from layer2.terms import SwapDirection
 
 AMOUNT = 100_000
 
@@ -30,51 +26,10 @@ class Greedy:
         return getattr(self._honest, name)
 
 
-class Account:
-    address = LocalSigner.from_hex("0d" * 32).address
-
-    async def token_balance(self):
-        return 10**12
-
-    async def check_gas(self, swaps):
-        return 10**12
-
-
 @pytest.fixture
-def requests_of(world):
+def requests_of(world, make_requests):
     def make(**shown):
-        async def later():
-            return world.clock.now_ms()
-
-        async def unknown(payment_hash, since_s=0):
-            return False
-
-        async def no_lag():
-            return 0
-
-        token = AssetForm(asset=BTC, chain_id=60808, contract=world.place.token.contract, decimals=8)
-        return SwapRequests(
-            provider=Greedy(world.service, shown),
-            account=Account(),
-            node=world.merchant,
-            place=Place(
-                chain_id=60808,
-                contract=world.place.contract,
-                token=token,
-                timing=DEVNET_TIMING,
-                lightning_network="regtest",
-            ),
-            preimages=PreimageSource(LocalSigner.from_hex("0d" * 32)),
-            next_preimage_time=later,
-            hash_known=unknown,
-            hash_claimed=unknown,
-            depth_policy=lambda _: DepthPolicy(depth=Depth.INCLUDED),
-            open_swaps=tuple,
-            max_unsafe=10**12,
-            safe_lag_s=no_lag,
-            max_safe_lag_s=7_200,
-            clock=world.clock,
-        )
+        return make_requests(Greedy(world.service, shown))
 
     return make
 
@@ -82,7 +37,7 @@ def requests_of(world):
 async def deal(requests, direction, world, max_fee):
     price = await requests.price(direction, AMOUNT, max_fee_sat=max_fee, pays_itself=True)
     if direction is SwapDirection.REVERSE:
-        return await requests.reverse(Account.address, price, max_fee_sat=max_fee, pays_itself=True)
+        return await requests.reverse(requests.account.address, price, max_fee_sat=max_fee, pays_itself=True)
     text = await world.invoice(AMOUNT * 1000)
     return await requests.submarine(text, price, max_fee_sat=max_fee, own_invoice=False)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from layer2.provider._local import LocalProvider
     from layer2.provider._metrics import ProviderMetrics
     from layer2.provider._rate import RateLimiter
+    from layer2.provider._repeats import KeptSwap
     from layer2.provider._room import ProviderChain, Room
     from layer2.provider._runtime import ProviderRuntime
     from layer2.provider._server import HttpServer
@@ -28,6 +29,7 @@ __all__ = [
     "EventStreams",
     "HttpServer",
     "Inventory",
+    "KeptSwap",
     "LocalProvider",
     "ProviderChain",
     "ProviderDaemon",
@@ -46,6 +48,7 @@ _HOME = {
     "EventStreams": "_events",
     "HttpServer": "_server",
     "Inventory": "_inventory",
+    "KeptSwap": "_repeats",
     "LocalProvider": "_local",
     "ProviderChain": "_room",
     "ProviderDaemon": "_daemon",

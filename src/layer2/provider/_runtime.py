@@ -104,6 +104,7 @@ class ProviderRuntime:
             hash_bound=self._hash_bound,
             hash_claimed=_claims(client, place).claimed,
             swaps_on=self._swaps_on,
+            made_for=self.journal.by_key,
         )
 
     def _room(self, settings: ProviderConfig, place: ProviderPlace, max_safe_lag_s: int, clock: Clock) -> Room:

@@ -23,6 +23,7 @@ from layer2.errors import InvoiceError, NodeError, NotFound, SwapRefused
 from layer2.lightning import Feature, Invoice, LightningNode, NodeInfo, PaymentState, decode_invoice
 from layer2.protocol import Signer
 from layer2.provider._inventory import Inventory
+from layer2.provider._repeats import Asked, KeptSwap, Repeats
 from layer2.provider._room import Room, Wanted
 from layer2.provider._status import status_of
 from layer2.swaps import (
@@ -94,6 +95,7 @@ class ProviderService:
         hash_bound: Callable[[bytes], Awaitable[bool]],
         hash_claimed: Callable[[bytes, int], Awaitable[bool]],
         swaps_on: Callable[[bytes], Awaitable[Sequence[StoredSwap]]],
+        made_for: Callable[[str], Awaitable[KeptSwap | None]],
         random_id: Callable[[], str] = lambda: secrets.token_hex(16),
     ) -> None:
         self._engine = engine
@@ -111,6 +113,7 @@ class ProviderService:
         self._hash_bound = hash_bound
         self._hash_claimed = hash_claimed
         self._swaps_on = swaps_on
+        self._repeats = Repeats(made_for)
         self._random_id = random_id
         self._room = room
         # Offers are checked against the inventory and stored one after the other: two at once could both take the last room.
@@ -163,9 +166,14 @@ class ProviderService:
     async def create_submarine(self, request: SubmarineRequest, *, origin: str | None = None) -> SwapResponse:
         """Offer to pay an invoice against a lock. ``origin`` is who asks, as far as that is known: a network address.
 
+        The same request with the same request id gets the same swap.
+
         Raises:
             SwapRefused: ``rule`` names the check; InsufficientFunds: not enough gas of ours.
         """
+        return await self._repeats.once(request, lambda asked: self._offer_submarine(request, origin, asked))
+
+    async def _offer_submarine(self, request: SubmarineRequest, origin: str | None, asked: Asked) -> SwapResponse:
         self._check_request(request.pair_hash, request.refund_address)
         node = await self._node.info()
         now = self._now_s()
@@ -212,14 +220,19 @@ class ProviderService:
                 policy,
                 now,
             )
-            return await self._store(signed, invoice, origin, bind_hash=False)
+            return await self._store(signed, invoice, origin, asked, bind_hash=False)
 
     async def create_reverse(self, request: ReverseRequest, *, origin: str | None = None) -> SwapResponse:
         """Offer a lock against the payment of a hold invoice. ``origin`` is who asks, as far as that is known: a network address.
 
+        The same request with the same request id gets the same swap.
+
         Raises:
             SwapRefused: ``rule`` names the check; InsufficientFunds: not enough gas of ours.
         """
+        return await self._repeats.once(request, lambda asked: self._offer_reverse(request, origin, asked))
+
+    async def _offer_reverse(self, request: ReverseRequest, origin: str | None, asked: Asked) -> SwapResponse:
         self._check_request(request.pair_hash, request.claim_address)
         payment_hash = request.preimage_hash
         if len(payment_hash) != 32:
@@ -256,7 +269,7 @@ class ProviderService:
             signed = await self._sign(
                 SwapDirection.REVERSE, lock, invoice.text, invoice.amount_msat, fee_sat, 0, lock_by, policy, now
             )
-            return await self._store(signed, invoice, origin, bind_hash=True)
+            return await self._store(signed, invoice, origin, asked, bind_hash=True)
 
     async def status(self, swap_id: str) -> SwapStatus:
         """Where a swap of ours stands. Raises ``NotFound``."""
@@ -399,7 +412,7 @@ class ProviderService:
         return SignedTerms(terms=terms, signature=await self._signer.sign_digest(terms.digest))
 
     async def _store(
-        self, signed: SignedTerms, invoice: Invoice, origin: str | None, *, bind_hash: bool
+        self, signed: SignedTerms, invoice: Invoice, origin: str | None, asked: Asked, *, bind_hash: bool
     ) -> SwapResponse:
         deal = Deal(
             id=signed.terms.swap_id,
@@ -409,7 +422,9 @@ class ProviderService:
             invoice_final_cltv=invoice.min_final_cltv_delta,
         )
         try:
-            swap: StoredSwap = await self._engine.begin(deal, bind_hash=bind_hash)
+            swap: StoredSwap = await self._engine.begin(
+                deal, idempotency_key=asked.key, request_digest=asked.digest, bind_hash=bind_hash
+            )
         except HashTakenError as error:
             raise _refuse("hash", "the payment hash was used before") from error
         self._inventory.offered(swap.deal.id, origin)

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Final, Protocol
 from layer2._clock import Clock
 from layer2.addresses import EvmAddress
 from layer2.assets import AssetForm, convert_amount
-from layer2.errors import AmountError, FeeLimitExceeded, InsufficientFunds, InvoiceError, SwapRefused
+from layer2.errors import (
+    AmountError,
+    FeeLimitExceeded,
+    InsufficientFunds,
+    InvoiceError,
+    NodeConnectionError,
+    SwapRefused,
+    UnexpectedReply,
+)
 from layer2.lightning import Feature, Invoice, LightningNode, PaymentState, decode_invoice
 from layer2.swaps._checks import Expected, check_reverse_terms, check_submarine_terms
 from layer2.swaps._deadlines import (
@@ -32,11 +40,15 @@ from layer2.terms import ChainTiming, DepthPolicy, SwapDirection
 from layer2.transactions import Depth
 
 if TYPE_CHECKING:
-    from layer2.swaps._wire import Info, Pair
+    from layer2.swaps._wire import Info, Pair, SwapResponse
 
 __all__ = ["Account", "Place", "Price", "SwapRequests"]
 
 MSAT: Final = 1000
+_ASK_AGAIN_S: Final = (1.0, 3.0)
+"""Pauses before a request is repeated whose answer did not come."""
+_LOST_ON_THE_WAY: Final = (502, 504)
+"""Statuses with which a proxy says that it passed the request on and got no answer."""
 
 
 class Account(Protocol):
@@ -296,9 +308,13 @@ class SwapRequests:
                 available=held,
                 account=str(self._account.address),
             )
-        response = await self._provider.create_submarine(
-            SubmarineRequest(invoice=invoice.text, refund_address=self._account.address, pair_hash=price.pair.hash)
+        request = SubmarineRequest(
+            invoice=invoice.text,
+            refund_address=self._account.address,
+            pair_hash=price.pair.hash,
+            request_id=secrets.token_bytes(32),
         )
+        response = await self._answer(lambda: self._provider.create_submarine(request))
         signed = response.signed_terms
         assert invoice.amount_msat is not None
         expected = self._expected(
@@ -337,15 +353,15 @@ class SwapRequests:
         # It was made before only if both the store and the clock went back; then it was claimed after this time.
         await self._check_unclaimed(payment_hash, time_ms // 1000)
         token_amount = self._to_token(price.amount_sat)
-        response = await self._provider.create_reverse(
-            ReverseRequest(
-                preimage_hash=payment_hash,
-                claim_address=claimer,
-                onchain_amount=token_amount,
-                depth_policy=price.policy,
-                pair_hash=price.pair.hash,
-            )
+        request = ReverseRequest(
+            preimage_hash=payment_hash,
+            claim_address=claimer,
+            onchain_amount=token_amount,
+            depth_policy=price.policy,
+            pair_hash=price.pair.hash,
+            request_id=secrets.token_bytes(32),
         )
+        response = await self._answer(lambda: self._provider.create_reverse(request))
         signed = response.signed_terms
         expected = self._expected(
             claimer,
@@ -368,6 +384,23 @@ class SwapRequests:
             routing_fee_limit_msat=max(0, (price.amount_sat + max_fee_sat) * MSAT - signed.terms.invoice_amount_msat),
             max_gas_wei=price.max_gas_wei,
         )
+
+    async def _answer(self, ask: Callable[[], Awaitable[SwapResponse]]) -> SwapResponse:
+        """What the provider answers to a request, which is repeated as it is where the answer may have been lost.
+
+        The request's id makes that the same swap. It is kept for so long only: a process that ends before it has the terms has no
+        use for them, since nothing moves before they are stored.
+        """
+        for pause_s in _ASK_AGAIN_S:
+            try:
+                return await ask()
+            except NodeConnectionError:
+                pass
+            except UnexpectedReply as error:
+                if error.code not in _LOST_ON_THE_WAY:
+                    raise
+            await self._clock.sleep(pause_s)
+        return await ask()
 
     async def _check_spendable(self, price: Price) -> None:
         assert self._node is not None

@@ -100,6 +100,8 @@ class SubmarineRequest(_Model):
     invoice: str
     refund_address: EvmAddress
     pair_hash: str
+    request_id: Bytes | None = None
+    """16 to 64 random bytes that only the client knows: the same request with the same id gets the same swap while it is open."""
 
 
 class ReverseRequest(_Model):
@@ -112,6 +114,8 @@ class ReverseRequest(_Model):
     depth_policy: DepthPolicy
     """Depth at which the client will claim."""
     pair_hash: str
+    request_id: Bytes | None = None
+    """16 to 64 random bytes that only the client knows: the same request with the same id gets the same swap while it is open."""
 
 
 class SwapResponse(_Model):

@@ -64,6 +64,7 @@ def service_of(process: SimulatedProcess) -> ProviderService:
         hash_bound=nothing,
         hash_claimed=nothing,
         swaps_on=reader.swaps_on,
+        made_for=nothing,
     )
 
 
