@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from layer2._proving import Prover
+from layer2._stored_transfers import UndrivenTransfers
 from layer2._transfers import TransferService
-from layer2.errors import NotFound
+from layer2.errors import Layer2Error, NotFound
 from layer2.evm import FeeLimits, FeeOracle, verify_cooperative_refund
 from layer2.lightning import LnurlClient
+from layer2.protocol import Layer2ProtocolAsync, Layer2ProtocolType
 from layer2.storage import SwapJournal
 from layer2.swaps import (
     ClaimSearch,
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from layer2.lightning import LightningNetwork, LightningNode
     from layer2.swaps import Deal, StoredSwap
 
-__all__ = ["assemble_transfers"]
+__all__ = ["assemble_transfers", "assemble_undriven", "layers_that_are_up"]
 
 
 _CLAIM_REQUESTS = 64
@@ -102,6 +104,46 @@ def _requests(
     )
 
 
+def _prover(factory: LayerFactory, bob: BobClient, node: LightningNode | None) -> Prover:
+    return Prover(
+        bob=bob,
+        journal=SwapJournal(factory.store, Role.CLIENT),
+        registry=factory.registry,
+        contract=factory.contract,
+        transactions=factory.journal(),
+        node=node,
+    )
+
+
+def layers_that_are_up(
+    protocols: Mapping[str, Layer2ProtocolAsync], failures: Mapping[str, Layer2Error]
+) -> tuple[BobClient | None, LightningNetwork | None]:
+    """The layers that transfers work on, as far as they are there."""
+    from layer2.bob import BobClient
+    from layer2.lightning import LightningNetwork
+
+    up = {name: layer for name, layer in protocols.items() if name not in failures}
+    bob, lightning = up.get(Layer2ProtocolType.BOB), up.get(Layer2ProtocolType.LIGHTNING)
+    return (
+        bob if isinstance(bob, BobClient) else None,
+        lightning if isinstance(lightning, LightningNetwork) else None,
+    )
+
+
+async def assemble_undriven(
+    factory: LayerFactory,
+    bob: BobClient | None,
+    lightning: LightningNetwork | None,
+    failures: Mapping[str, Layer2Error],
+) -> UndrivenTransfers:
+    """What can be known of transfers over the layers that are up, where that is too little to drive them."""
+    node = None if lightning is None else lightning.node
+    prover = None if bob is None else _prover(factory, bob, node)
+    undriven = UndrivenTransfers(factory.registry, factory.store, prover, failures.get(Layer2ProtocolType.BOB))
+    await undriven.load()
+    return undriven
+
+
 def assemble_transfers(
     *,
     factory: LayerFactory,
@@ -142,14 +184,7 @@ def assemble_transfers(
     )
     # What the user's own traffic must leave in the account, so that what is under way can end.
     bob.sender.reserved_wei = lambda: sum(swap.deal.max_gas_wei for swap in engine.open_swaps)
-    prover = Prover(
-        bob=bob,
-        journal=journal,
-        registry=factory.registry,
-        contract=factory.contract,
-        transactions=factory.journal(),
-        node=node,
-    )
+    prover = _prover(factory, bob, node)
     requests = (
         None if provider is None else _requests(factory, bob, node, provider, journal, chain, lambda: engine.open_swaps)
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from layer2._proving import NotSettledError, Prover
 from layer2._quoting import quote_of_price
+from layer2._stored_transfers import page_of
 from layer2._transfer_view import ends_a_wait, event_of, failure_of, step, transfer_of
 from layer2.addresses import Address, EvmAddress, InvoiceText, LightningAddress, LnurlPay, NodeId, parse_address
 from layer2.assets import BTC, AssetId, AssetRegistry, check_amount
@@ -315,26 +316,13 @@ class TransferService:
         """A transfer as it stands. Raises ``NotFound``."""
         return self.view(await self._journal.load(transfer_id))
 
-    async def page(self, state: TransferState | str | None, limit: int, after: str | None) -> list[Transfer]:
+    async def page(self, *, state: TransferState | str | None, limit: int, after: str | None) -> list[Transfer]:
         """Transfers, newest first.
 
         Raises:
-            ValidationError: ``state`` or ``limit`` cannot be right. NotFound: no transfer has the id ``after``.
+            ValidationError: ``state`` cannot be right. NotFound: no transfer has the id ``after``.
         """
-        try:
-            wanted = None if state is None else TransferState(state)
-        except ValueError as error:
-            known = ", ".join(TransferState)
-            raise ValidationError(f"state is {state!r:.40}, which is none of {known}", field="state") from error
-        found: list[Transfer] = []
-        while len(found) < limit:
-            swaps = await self._journal.page(kinds=None, limit=min(limit, 200), after=after)
-            views = [self.view(swap) for swap in swaps]
-            found += [view for view in views if wanted is None or view.state is wanted]
-            if len(swaps) < min(limit, 200):
-                break
-            after = swaps[-1].id
-        return found[:limit]
+        return await page_of(self._journal, self.view, state=state, limit=limit, after=after)
 
     def view(self, swap: StoredSwap) -> Transfer:
         """A swap as its user sees it."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from layer2._layers import LayerFactory
     from layer2._proving import Prover
+    from layer2._stored_transfers import UndrivenTransfers
     from layer2._transfer_news import TransferNews
     from layer2._transfers import TransferService
     from layer2.addresses import Address
@@ -59,8 +60,7 @@ class Layer2Manager:
         signer: signs for the account on BOB, instead of the configured one.
         protocols: layers by name that replace or add to the configured ones; the caller closes them.
         clock: the time.
-        metrics_registry: a ``prometheus_client`` registry to count in; None: nothing is counted, and the global one is never
-            touched.
+        metrics_registry: a ``prometheus_client`` registry to count in, never the global one; None: nothing is counted.
     """
 
     def __init__(
@@ -97,6 +97,7 @@ class Layer2Manager:
         self._prover: Prover | None = None
         self._transfers: TransferService | None = None
         self._news: TransferNews | None = None
+        self._undriven: UndrivenTransfers | None = None
         self._starting = asyncio.Lock()
         self._closed = False
         self._watch = LayerWatch(self._clock)
@@ -202,32 +203,28 @@ class Layer2Manager:
         self._watch.started(name, protocol)
 
     async def _start_transfers(self) -> None:
-        from layer2.bob import BobClient
-        from layer2.lightning import LightningNetwork
-
-        bob = self._protocols.get(Layer2ProtocolType.BOB)
-        if self._transfers is not None or self._factory is None or not isinstance(bob, BobClient):
+        if self._transfers is not None or self._factory is None:
             return
-        if Layer2ProtocolType.BOB in self._failures or self._factory.signer is None:
-            return
-        lightning = self._protocols.get(Layer2ProtocolType.LIGHTNING)
-        wanted = Layer2ProtocolType.LIGHTNING in self._names()
-        if wanted and (not isinstance(lightning, LightningNetwork) or Layer2ProtocolType.LIGHTNING in self._failures):
-            # Transfers of this store may need the node: without it they would be driven on half a view.
-            return
-        from layer2._assembly import assemble_transfers
+        from layer2._assembly import assemble_transfers, assemble_undriven, layers_that_are_up
         from layer2._transfer_news import TransferNews
 
+        bob, lightning = layers_that_are_up(self._protocols, self._failures)
+        # Transfers of this store may need a node that is configured: without it they would be driven on half a view.
+        blind = lightning is None and Layer2ProtocolType.LIGHTNING in self._names()
+        if bob is None or self._factory.signer is None or blind:
+            self._undriven = await assemble_undriven(self._factory, bob, lightning, self._failures)
+            return
         self._news = TransferNews(self._events, self._metrics)
         parts = assemble_transfers(
             factory=self._factory,
             bob=bob,
-            lightning=lightning if isinstance(lightning, LightningNetwork) else None,
+            lightning=lightning,
             operations=self._operations,
             on_change=self._news.changed,
             on_alarm=self._news.alarm,
         )
         self._engine, self._prover, self._transfers, self._provider = parts
+        self._undriven = None
         if self._provider is not None:
             self._stack.push_async_callback(self._provider.close)
         self._stack.push_async_callback(self._engine.close)
@@ -275,6 +272,18 @@ class Layer2Manager:
         raise ConfigurationError(
             f"{what} needs BOB with a signer", key="bob", hint="add [bob] and [signer], or use Layer2Config.embedded()"
         )
+
+    def _records(self, what: str) -> TransferService | UndrivenTransfers:
+        self._operations.check(what)
+        return self._undriven or self._service(what)
+
+    def _prover_for(self, what: str) -> Prover:
+        self._operations.check(what)
+        if self._undriven is not None:
+            return self._undriven.prover(what)
+        self._service(what)
+        assert self._prover is not None
+        return self._prover
 
     async def cross_layer_transfer_async(
         self,
@@ -328,9 +337,7 @@ class Layer2Manager:
         self, proof: TransferProof, *, timeout: Timeout = DEFAULT, cancel: asyncio.Event | None = None
     ) -> Report:
         """Every check of a proof by name, its result, and what had to be trusted."""
-        self._service("check_cross_layer_proof_async")
-        assert self._prover is not None
-        prover = self._prover
+        prover = self._prover_for("check_cross_layer_proof_async")
         return await self._operations.run(
             lambda: prover.report(proof), timeout=timeout, cancel=cancel, what="verifying a proof", moves_money=False
         )
@@ -383,13 +390,11 @@ class Layer2Manager:
 
     async def get_transfer_async(self, transfer_id: str) -> Transfer:
         """A transfer as it stands. Raises ``NotFound``."""
-        return await self._service("get_transfer_async").get(transfer_id)
+        return await self._records("get_transfer_async").get(transfer_id)
 
     async def get_transfer_proof_async(self, transfer_id: str) -> TransferProof:
         """The proof of a settled transfer. Raises ``NotFound``."""
-        self._service("get_transfer_proof_async")
-        assert self._prover is not None
-        return await self._prover.proof_of(transfer_id)
+        return await self._prover_for("get_transfer_proof_async").proof_of(transfer_id)
 
     async def list_transfers_async(
         self, *, state: TransferState | str | None = None, limit: int = 100, after: str | None = None
@@ -397,7 +402,7 @@ class Layer2Manager:
         """Transfers, newest first; ``after`` is the last id of the page before."""
         if not 1 <= limit <= 1000:
             raise ValidationError("limit must be between 1 and 1000", field="limit")
-        return await self._service("list_transfers_async").page(state, limit, after)
+        return await self._records("list_transfers_async").page(state=state, limit=limit, after=after)
 
     async def wait_idle_async(self, *, timeout: Timeout = None, cancel: asyncio.Event | None = None) -> None:
         """Wait until no transfer is unfinished, finality included.
@@ -431,11 +436,16 @@ class Layer2Manager:
 
     @property
     def _attention(self) -> set[str]:
-        return set() if self._news is None else self._news.attention
+        known = self._undriven or self._news
+        return set() if known is None else known.attention
+
+    @property
+    def _known(self) -> SwapEngine | UndrivenTransfers | None:
+        return self._engine or self._undriven
 
     def _levels(self) -> Levels:
         return Levels(
-            unfinished_transfers=0 if self._engine is None else self._engine.active,
+            unfinished_transfers=0 if self._known is None else self._known.active,
             needs_attention=len(self._attention),
             running=self._operations.running,
             queued=self._operations.queued,
@@ -449,15 +459,16 @@ class Layer2Manager:
             state = HealthState.CLOSED
         elif not protocols:
             state = HealthState.STARTING
+        levels = self._levels()
         return Health(
             state=state,
             protocols=protocols,
             tasks=tasks,
-            unfinished_transfers=0 if self._engine is None else self._engine.active,
+            unfinished_transfers=levels.unfinished_transfers,
             needs_attention=tuple(sorted(self._attention)),
-            run_again_by=None if self._engine is None else self._engine.run_again_by,
-            operations_running=self._operations.running,
-            operations_queued=self._operations.queued,
+            run_again_by=None if self._known is None else self._known.run_again_by,
+            operations_running=levels.running,
+            operations_queued=levels.queued,
         )
 
     def _tasks(self) -> dict[str, TaskHealth]:
@@ -476,6 +487,8 @@ class Layer2Manager:
         self._metrics.close()
         await self._watch.close()
         await self._operations.close_async()
+        if self._undriven is not None:
+            self._undriven.close()
         await self._stack.aclose()
 
     async def transfers_async(self) -> AsyncIterator[Transfer]:

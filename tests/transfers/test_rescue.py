@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from aiohttp import web
+from served_chains import served
 
 from layer2 import BTC, Layer2Config, Layer2Manager, NodeNotReady, StoreConfig, TransferState
 from layer2 import Layer2ProtocolType as P
 from layer2.devnet import EmbeddedNetwork
-from layer2.evm import EvmClient, MemoryTxJournal, RpcError, SenderSettings, TxSender, encode_balance_of
+from layer2.evm import EvmClient, MemoryTxJournal, SenderSettings, TxSender, encode_balance_of
 from layer2.lightning import LightningNode
 from layer2.protocol import Signer
 from layer2.signers import LocalSigner
@@ -255,29 +255,6 @@ async def test_the_search_covers_a_whole_swap_and_stops(network: EmbeddedNetwork
     assert last >= (1_000_000 + t.evm_clock_skew_s) * 1000
     wider = search_window_ms(DEVNET_TIMING, 1_000_000, 60)
     assert wider == (first - 60_000, last + 60_000)
-
-
-@asynccontextmanager
-async def served(network: EmbeddedNetwork) -> AsyncIterator[str]:
-    """The embedded chain over HTTP, for another process."""
-
-    async def answer(request: web.Request) -> web.Response:
-        asked = await request.json()
-        try:
-            result = {"result": await network.evm.call(asked["method"], asked["params"])}
-        except RpcError as error:
-            result = {"error": {"code": error.code, "message": error.message, "data": error.data}}
-        return web.json_response({"jsonrpc": "2.0", "id": asked["id"], **result})
-
-    app = web.Application()
-    app.router.add_post("/", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
 
 
 async def command(*arguments: str, code: int = 0) -> str:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         SendLock,
         SettleInvoice,
     )
-    from layer2.swaps._engine import EngineStore, SwapEngine
+    from layer2.swaps._engine import EngineStore, SwapEngine, log_unfinished
     from layer2.swaps._evm_account import EvmAccount
     from layer2.swaps._evm_chain import EvmSwapChain
     from layer2.swaps._machine import decide, first_state
@@ -132,7 +132,7 @@ _HOMES = {
     ),
     "_driver": "HashTakenError",
     "_effects": "CancelInvoice Claim Decision Effect PayInvoice Refund RefundEarly SendLock SettleInvoice",
-    "_engine": "EngineStore SwapEngine",
+    "_engine": "EngineStore SwapEngine log_unfinished",
     "_evm_account": "EvmAccount",
     "_evm_chain": "EvmSwapChain",
     "_machine": "decide first_state",
@@ -251,6 +251,7 @@ __all__ = [
     "fast_s",
     "first_state",
     "latest_claim_start",
+    "log_unfinished",
     "may_claim",
     "may_lock_reverse",
     "may_pay",

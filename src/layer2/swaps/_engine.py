@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -21,7 +21,7 @@ from layer2.swaps._ports import Counterparty, StoredSwap, SwapChain, SwapStore
 from layer2.swaps._preimage import PreimageSource
 from layer2.swaps._states import Deal, NeedsAttention, State
 
-__all__ = ["EngineStore", "SwapEngine"]
+__all__ = ["EngineStore", "SwapEngine", "log_unfinished"]
 
 logger: Final = logging.getLogger("layer2.swaps")
 
@@ -87,18 +87,7 @@ class SwapEngine:
             return
         self._closed = True
         await self._driver.close()
-        if not self._open:
-            return
-        by = self.run_again_by
-        when = "nothing of ours is bound" if by is None else f"run again by {_utc(by)}"
-        log_event(
-            logger,
-            logging.INFO if by is None else logging.WARNING,
-            "swap.unfinished",
-            f"{len(self._open)} swap(s) are unfinished and stay in the store; {when}",
-            run_again_by=by,
-            swaps=sorted(self._open),
-        )
+        log_unfinished(self.open_swaps)
 
     @property
     def active(self) -> int:
@@ -226,6 +215,22 @@ class SwapEngine:
     def _alarm(self, deal: Deal, code: str, reason: str) -> None:
         log_event(logger, logging.ERROR, code, f"swap {deal.id}: {code}: {reason}", transfer_id=deal.id)
         self._on_alarm(deal, code, reason)
+
+
+def log_unfinished(swaps: Sequence[StoredSwap]) -> None:
+    """Log by when swaps must be driven again that stay unfinished; nothing if there are none."""
+    if not swaps:
+        return
+    by = run_again_by(swaps)
+    when = "nothing of ours is bound" if by is None else f"run again by {_utc(by)}"
+    log_event(
+        logger,
+        logging.INFO if by is None else logging.WARNING,
+        "swap.unfinished",
+        f"{len(swaps)} swap(s) are unfinished and stay in the store; {when}",
+        run_again_by=by,
+        swaps=sorted(swap.deal.id for swap in swaps),
+    )
 
 
 def _utc(seconds: int) -> str:
