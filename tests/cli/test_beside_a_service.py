@@ -1,11 +1,17 @@
 """Commands beside a process that has the store: readers work, a second writer is told who has it. And how long runs end."""
 
+import asyncio
 import json
 import signal
 
 import pytest
+from swap_worlds import make_deal
 
+from layer2 import SystemClock
 from layer2.cli._exit import ExitCode
+from layer2.storage import Store, SwapJournal
+from layer2.swaps import Locked, Role
+from layer2.terms import SwapDirection
 
 
 @pytest.fixture
@@ -46,6 +52,34 @@ def test_a_signal_ends_a_service_in_order(service, run, number, code):
     assert service.returncode == code
     assert "Traceback" not in err
     assert run("transfers", "resume", "--json").json == []
+
+
+async def store_a_lock(url):
+    deal = make_deal(Role.CLIENT, SwapDirection.SUBMARINE)
+    async with await Store.open(url, clock=SystemClock()) as store:
+        journal = SwapJournal(store, Role.CLIENT)
+        await journal.insert(deal, Locked(), idempotency_key=None, request_digest=None, bind_hash=False)
+    return deal.id
+
+
+@pytest.mark.parametrize("command", [("run",), ("transfers", "resume")])
+@pytest.mark.parametrize(
+    ("bob", "code"),
+    [
+        ('[bob]\nchain = "devnet"\nrpc_url = "http://127.0.0.1:1"\n', ExitCode.CONNECTION),
+        ("", ExitCode.CONFIGURATION),
+    ],
+)
+def test_what_cannot_be_driven_is_named_and_when_it_must_be(run, environment, command, bob, code):
+    """An endpoint that is down, and settings without one: either way a lock of ours goes on towards its timelock."""
+    (environment / "layer2.toml").write_text(
+        f'network = "devnet"\n{bob}[assets.BTC]\ncontract = "0x{"44" * 20}"\ncontract_decimals = 8\n'
+        '[store]\nurl = "sqlite:///journal.sqlite3"\n'
+    )
+    transfer_id = asyncio.run(store_a_lock(f"sqlite:///{environment / 'journal.sqlite3'}"))
+    done = run(*command)
+    assert done.code == code
+    assert f"layer2 transfers resume {transfer_id} --until-done" in done.err
 
 
 @pytest.mark.slow

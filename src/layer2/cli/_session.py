@@ -6,26 +6,39 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from layer2 import InitializationError, Layer2Manager, StoreConfig, TransferState
+from layer2 import ConfigurationError, InitializationError, Layer2Manager, StoreConfig, TransferState
 from layer2.cli._text import utc
 
 if TYPE_CHECKING:
     from layer2 import Layer2Config, Transfer
     from layer2.cli._cli import Cli
 
-__all__ = ["reader", "unfinished", "writer"]
+__all__ = ["driver", "reader", "unfinished", "writer"]
 
 
 @asynccontextmanager
 async def writer(cli: Cli, config: Layer2Config | None = None) -> AsyncIterator[Layer2Manager]:
     """A manager on the configured store, initialised. Leaving it says what is unfinished, and by when it must run again."""
     async with Layer2Manager(cli.config if config is None else config) as manager:
-        with cli.working("connecting"):
-            await manager.initialize_all_async()
         try:
+            with cli.working("connecting"):
+                await manager.initialize_all_async()
             yield manager
         finally:
             await _say_unfinished(cli, manager)
+
+
+@asynccontextmanager
+async def driver(cli: Cli) -> AsyncIterator[Layer2Manager]:
+    """A ``writer`` that drives what is unfinished."""
+    async with writer(cli) as manager:
+        config = cli.config
+        drives = config.is_embedded or (config.bob is not None and config.signer is not None)
+        if not drives and manager.health().unfinished_transfers:
+            raise ConfigurationError(
+                "what is unfinished needs BOB with a signer", key="signer", hint="add [bob] and [signer]"
+            )
+        yield manager
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from layer2.cli._cli import Cli
 from layer2.cli._command import command
 from layer2.cli._exit import ExitCode
 from layer2.cli._follow import finish
-from layer2.cli._session import unfinished, writer
+from layer2.cli._session import driver, unfinished
 from layer2.cli._text import utc
 from layer2.cli._views import event_json, event_line, transfer_json, transfer_table, transfers_table
 from layer2.transfers import read_transfers
@@ -70,7 +70,7 @@ async def resume(
     until_done: Annotated[bool, typer.Option("--until-done", help="Stay until nothing is unfinished.")] = False,
 ) -> ExitCode:
     """Take up what is unfinished: all of it is looked at and driven; without --until-done, for as long as a step takes."""
-    async with writer(cli) as manager:
+    async with driver(cli) as manager:
         if transfer_id is not None:
             transfer = await manager.get_transfer_async(transfer_id)
             decided = transfer.state.is_final
@@ -103,7 +103,7 @@ async def _report(cli: Cli, transfers: list[Transfer]) -> ExitCode:
 
 async def run(cli: Cli) -> None:
     """Drive what is unfinished, and whatever comes, until it is stopped."""
-    async with writer(cli) as manager:
+    async with driver(cli) as manager:
 
         def show_event(event: object) -> None:
             code, message = getattr(event, "code", ""), getattr(event, "message", "")
