@@ -6,13 +6,14 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from swap_worlds import LOCKED, NEVER, NOW, PREIMAGE, REFUNDED, make_deal, make_view
+from swap_worlds import CLAIMED, LOCKED, NEVER, NOW, PREIMAGE, REFUNDED, make_deal, make_view
 
-from layer2.errors import FeeLimitExceeded, InsufficientFunds, NodeConnectionError, Reverted, SignerError
+from layer2.errors import FeeLimitExceeded, InsufficientFunds, NodeConnectionError, Reverted, SignerError, StorageError
 from layer2.lightning import MemoryLightning
 from layer2.storage import Store, SwapJournal
 from layer2.swaps import (
     Abandoned,
+    Claiming,
     Closed,
     Failed,
     Locked,
@@ -392,3 +393,28 @@ async def test_what_should_be_over_is_alarmed_once(world):
     await world.looked(8)
     assert [code for code, _ in world.alarms] == ["swap.overdue"]
     assert "Refunding" in world.alarms[0][1]
+
+
+async def test_a_preimage_that_could_not_be_written_down_is_still_known(world):
+    """The disk fails just when the claim is seen, and then a reorganisation takes the claim away."""
+    deal = make_deal(Role.CLIENT, SwapDirection.SUBMARINE)
+    await world.journal.insert(deal, Locked(), idempotency_key=None, request_digest=None, bind_hash=False)
+    world.lock()
+    write, full = world.journal.transition, asyncio.Event()
+
+    async def to_a_full_disk(*args, **kwargs):
+        full.set()
+        world.lock()  # the claim is gone at the next look
+        raise StorageError("the disk is full")
+
+    world.journal.transition = to_a_full_disk
+    world.chain.latest = CLAIMED
+    await world.start(node=world.node)
+    await asyncio.wait_for(full.wait(), 20)
+    assert [code for code, _ in world.alarms] == ["storage.write_failed"]
+    world.journal.transition = write
+    await world.clock.advance(deal.terms.lock.timelock - NOW + 1)
+    await world.reach(deal.id, Claiming)
+    await world.looked(4)
+    assert set(world.chain.claims) == {PREIMAGE}
+    assert world.chain.refund_deadlines == []

@@ -20,7 +20,7 @@ from layer2.swaps._deadlines import overdue_at
 from layer2.swaps._effects import Decision
 from layer2.swaps._look import Looker
 from layer2.swaps._machine import decide, withdraw
-from layer2.swaps._observations import CancelRequested, ChainView, EffectRefused, HashTaken, Observation
+from layer2.swaps._observations import CancelRequested, ChainView, EffectRefused, HashTaken, Observation, seen_preimage
 from layer2.swaps._ports import StoredSwap, SwapChain, SwapStore, every_unfinished
 from layer2.swaps._states import Deal, NeedsAttention, Role, Watch
 from layer2.terms import SwapDirection
@@ -79,6 +79,8 @@ class SwapDriver:
         self._cancel_requests: set[str] = set()
         self._withdrawals: set[str] = set()
         self._alarmed: dict[str, set[str]] = {}
+        self._unwritten: dict[str, ChainView] = {}
+        """Views with a preimage, by swap, whose decision could not be written."""
         self._heads: asyncio.Task[None] | None = None
         self.heads_health = LoopHealth(clock)
         self._closed = False
@@ -148,6 +150,7 @@ class SwapDriver:
         self._cancel_requests.discard(deal.id)
         self._withdrawals.discard(deal.id)
         self._alarmed.pop(deal.id, None)
+        self._unwritten.pop(deal.id, None)
         lock_id = deal.terms.lock.lock_id
         sharing = self._locks.get(lock_id, set())
         sharing.discard(deal.id)
@@ -302,6 +305,12 @@ class SwapDriver:
         deadline.
         """
         swap_id = swap.deal.id
+        if (shown := self._unwritten.get(swap_id)) is not None:
+            # A preimage once seen is known, though the disk failed and the next look may be at a chain without it.
+            moved = await self._observe(swap, shown)
+            self._unwritten.pop(swap_id, None)
+            if moved is not None:
+                return moved, True, None
         if swap_id in self._cancel_requests:
             # The life that a restored copy does not know of may have gone on: only what both layers show ends it.
             cancelled = None if swap.restored else await self._observe(swap, CancelRequested())
@@ -361,14 +370,19 @@ class SwapDriver:
 
     async def _enter(self, swap: StoredSwap, decision: Decision, seen: Observation) -> StoredSwap:
         """Write the next state with what led to it, then let it be known."""
-        moved = await self._store.transition(
-            swap.deal.id,
-            expected_version=swap.version,
-            state=decision.state,
-            seen=seen,
-            effects=decision.effects,
-            bind_hash=swap.deal.terms.lock.preimage_hash if decision.bind_hash else None,
-        )
+        try:
+            moved = await self._store.transition(
+                swap.deal.id,
+                expected_version=swap.version,
+                state=decision.state,
+                seen=seen,
+                effects=decision.effects,
+                bind_hash=swap.deal.terms.lock.preimage_hash if decision.bind_hash else None,
+            )
+        except StorageError:
+            if isinstance(seen, ChainView) and seen_preimage(seen) is not None:
+                self._unwritten[swap.deal.id] = seen
+            raise
         text = f"swap {swap.deal.id}: {type(swap.state).__name__} -> {type(decision.state).__name__}"
         log_event(logger, logging.INFO, "swap.transition", text, transfer_id=swap.deal.id)
         self._alarmed.pop(swap.deal.id, None)
