@@ -45,6 +45,10 @@ def test_a_provider_that_locked_must_be_back_at_the_timelock(reverse_provider: D
     assert act_by(reverse_provider, state) == reverse_provider.terms.lock.timelock
 
 
+def test_a_client_that_claims_for_its_provider_has_nothing_at_stake(submarine_client: Deal) -> None:
+    assert act_by(submarine_client, Claiming(preimage=PREIMAGE)) is None
+
+
 @pytest.mark.parametrize("state", [Locking(), Locked(), Refunding()])
 def test_a_client_that_locked_must_be_back_at_the_timelock(submarine_client: Deal, state: State) -> None:
     assert act_by(submarine_client, state) == submarine_client.terms.lock.timelock

@@ -107,12 +107,36 @@ class TestClient:
         assert decision.effects == (Refund(),)
 
     def test_never_refunds_a_lock_whose_preimage_it_knows(self, submarine_client: Deal) -> None:
-        late = submarine_client.terms.lock.timelock + 100
-        assert decide(submarine_client, Paid(preimage=PREIMAGE), make_view(LOCKED, LOCKED, LOCKED, now=late)) is None
-        decision = decide(submarine_client, Settled(preimage=PREIMAGE), make_view(LOCKED, LOCKED, LOCKED, now=late))
+        view = make_view(LOCKED, LOCKED, LOCKED, now=submarine_client.terms.lock.timelock + 100)
+        decision = decide(submarine_client, Settled(preimage=PREIMAGE), view)
         assert decision is not None
         assert decision.state == Paid(preimage=PREIMAGE)
         assert decision.effects == ()
+        assert decide(submarine_client, Claiming(preimage=PREIMAGE), view) is None
+
+    def test_claims_for_a_provider_that_leaves_its_lock_there(self, submarine_client: Deal) -> None:
+        timelock, paid = submarine_client.terms.lock.timelock, Paid(preimage=PREIMAGE)
+        early = make_view(LOCKED, LOCKED, LOCKED, now=timelock + 1000, head=timelock - 1)
+        assert decide(submarine_client, paid, early) is None
+        decision = decide(submarine_client, paid, make_view(LOCKED, LOCKED, LOCKED, now=NOW, head=timelock))
+        assert decision is not None
+        assert decision.state == Claiming(preimage=PREIMAGE)
+        assert decision.effects == (Claim(preimage=PREIMAGE, not_after=None),)
+
+    def test_does_not_claim_for_it_what_is_not_there(self, submarine_client: Deal) -> None:
+        late = submarine_client.terms.lock.timelock + 100
+        assert decide(submarine_client, Paid(preimage=PREIMAGE), make_view(NEVER, NEVER, NEVER, now=late)) is None
+
+    def test_its_claim_for_the_provider_ends_the_swap(self, submarine_client: Deal) -> None:
+        claiming = Claiming(preimage=PREIMAGE)
+        assert decide(submarine_client, claiming, make_view(CLAIMED, LOCKED, LOCKED)) is None
+        for view, expected in (
+            (make_view(CLAIMED, CLAIMED, LOCKED), Settled(preimage=PREIMAGE)),
+            (make_view(CLAIMED, CLAIMED, CLAIMED), Closed(outcome="settled", preimage=PREIMAGE)),
+        ):
+            decision = decide(submarine_client, claiming, view)
+            assert decision is not None
+            assert decision.state == expected
 
     @pytest.mark.parametrize("state", [Locking(), Locked(), Refunding(), Refunded(reason="x")])
     def test_a_claim_anywhere_wins(self, submarine_client: Deal, state: object) -> None:

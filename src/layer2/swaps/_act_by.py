@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from layer2.swaps._deadlines import latest_claim_start
-from layer2.swaps._states import Claiming, Deal, Locked, Locking, Paying, Refunding, Revealed, Settling, State
+from layer2.swaps._states import Claiming, Deal, Locked, Locking, Paying, Refunding, Revealed, Role, Settling, State
 from layer2.terms import SwapDirection
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ def act_by(deal: Deal, state: State) -> int | None:
     match state:
         case Paying() | Revealed() if deal.direction is SwapDirection.REVERSE:
             return latest_claim_start(timing, terms.depth_policy, terms.lock.timelock)
+        case Claiming() if deal.role is Role.CLIENT:
+            return None
         case Paying() | Claiming():
             return terms.lock.timelock - timing.evm_inclusion_s - timing.evm_clock_skew_s
         case Locking() | Locked() | Refunding() | Settling():

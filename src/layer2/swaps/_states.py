@@ -184,7 +184,7 @@ class Revealed(_State):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claiming(_State):
-    """Submarine provider: the invoice is paid, the preimage known, the lock is being claimed."""
+    """The invoice is paid, the preimage known, the lock is being claimed: by a submarine provider, or for it by its client."""
 
     preimage: bytes = field(repr=False)
     watches: ClassVar[frozenset[Watch]] = frozenset({Watch.CHAIN})

@@ -1,14 +1,14 @@
 """Submarine swap, client: lock on the chain, have the invoice paid, or take the lock back.
 
 What keeps the money: the lock is sent only once, before ``lock_by``; it is refunded only while no preimage is known; the invoice
-is given up only when the lock can never be claimed any more.
+is given up only when the lock can never be claimed any more. A paid lock that its claimer leaves there is claimed for it at last.
 """
 
 from __future__ import annotations
 
 from typing import assert_never
 
-from layer2.swaps._effects import CancelInvoice, Decision, Refund, RefundEarly, SendLock
+from layer2.swaps._effects import CancelInvoice, Claim, Decision, Refund, RefundEarly, SendLock
 from layer2.swaps._observations import (
     CancelRequested,
     ChainView,
@@ -27,6 +27,7 @@ from layer2.swaps._states import (
     Abandoned,
     Agreed,
     Cancelling,
+    Claiming,
     Closed,
     Deal,
     Locked,
@@ -65,7 +66,7 @@ def decide(deal: Deal, state: State, seen: Observation) -> Decision | None:
 def _on_chain(deal: Deal, state: State, view: ChainView) -> Decision | None:
     if isinstance(state, Agreed):
         return _begin(deal, view)
-    if not isinstance(state, Locking | Locked | Paid | Refunding | Refunded | Settled | NeedsAttention):
+    if not isinstance(state, Locking | Locked | Paid | Claiming | Refunding | Refunded | Settled | NeedsAttention):
         return None
     preimage = seen_preimage(view)
     if preimage is not None:
@@ -75,12 +76,8 @@ def _on_chain(deal: Deal, state: State, view: ChainView) -> Decision | None:
             return _locked(deal, state, view)
         case Refunding() | Refunded():
             return _refunding(deal, state, view)
-        case Paid() | Settled():
-            # The claim vanished in a reorg. The provider sends it again; we know the preimage, so we never refund. If somebody
-            # else refunds to us in the end, both legs are ours and nothing is left to do.
-            if view.finalized.status is LockStatus.REFUNDED:
-                return _over(deal, "refunded", "the provider paid but never claimed", state.preimage)
-            return None if isinstance(state, Paid) else Decision(state=Paid(preimage=state.preimage))
+        case Paid() | Claiming() | Settled():
+            return _unclaimed(deal, state, view)
         case NeedsAttention():
             return None
         case _:
@@ -132,7 +129,26 @@ def _claimed(state: State, view: ChainView, preimage: bytes) -> Decision | None:
         return Decision(state=Closed(outcome="settled", preimage=preimage))
     if view.at_depth.status is LockStatus.CLAIMED:
         return None if isinstance(state, Settled) else Decision(state=Settled(preimage=preimage))
-    return None if isinstance(state, Paid) else Decision(state=Paid(preimage=preimage))
+    return None if isinstance(state, Paid | Claiming) else Decision(state=Paid(preimage=preimage))
+
+
+def _unclaimed(deal: Deal, state: Paid | Claiming | Settled, view: ChainView) -> Decision | None:
+    """The claim vanished in a reorganisation. The provider sends it again; we know the preimage, so we never refund."""
+    if view.finalized.status is LockStatus.REFUNDED:
+        # Somebody else took it back, to us: both legs are ours and nothing is left to do.
+        return _over(deal, "refunded", "the provider paid but never claimed", state.preimage)
+    if isinstance(state, Settled):
+        return Decision(state=Paid(preimage=state.preimage))
+    if (
+        isinstance(state, Paid)
+        and view.latest.status is LockStatus.LOCKED
+        and view.head_timestamp >= deal.terms.lock.timelock
+    ):
+        # A provider that means to take its money has done so by now. The claim pays it whoever sends it, and ends the swap.
+        return Decision(
+            state=Claiming(preimage=state.preimage), effects=(Claim(preimage=state.preimage, not_after=None),)
+        )
+    return None
 
 
 def _on_refund_offer(state: State, offer: RefundOffer) -> Decision | None:

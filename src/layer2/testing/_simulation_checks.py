@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Violated", "Violation", "Watchman"]
 
 _MOST_STEPS = 300
+_WHO_REVEALS = (Role.CLIENT, SwapDirection.REVERSE)
+"""By whose claim the preimage leaves for the first time."""
 _TO_SETTLE = frozenset({"Settling", "Claiming", "Paid"})
 _TO_REFUND = frozenset({"Cancelling", "Failed"})
 
@@ -145,7 +147,7 @@ class Watchman:
             self.violate("no refund of a lock whose preimage is known", process.name, tx.key)
         signed.append(tx.call)
         deal = next((d for d in self.deals.values() if d.role is process.role and d.terms.lock == lock), None)
-        if tx.call is LockCall.CLAIM and deal is not None and deal.role is Role.CLIENT:
+        if tx.call is LockCall.CLAIM and deal is not None and (deal.role, deal.direction) == _WHO_REVEALS:
             self._reveals(process, deal)
         if tx.call is LockCall.LOCK and deal is not None and EPOCH_S + self._loop.now > deal.terms.lock_by + 2:
             slack = deal.terms.timing.clock_skew_s + 1
