@@ -65,6 +65,7 @@ def _requests(
     journal: SwapJournal,
     chain: EvmSwapChain,
     open_swaps: Callable[[], Sequence[StoredSwap]],
+    operations: Operations,
 ) -> SwapRequests:
     signer, place = factory.signer, factory.place()
     assert signer is not None
@@ -85,6 +86,7 @@ def _requests(
         contract=place.contract,
         block_time_s=place.timing.evm_block_s,
         max_requests=_CLAIM_REQUESTS,
+        ask=operations.ask,
     )
     return SwapRequests(
         provider=provider,
@@ -101,6 +103,7 @@ def _requests(
         safe_lag_s=chain.offers.safe_lag_s,
         max_safe_lag_s=factory.config.swap.max_safe_lag_s,
         clock=factory.clock,
+        ask=operations.ask,
     )
 
 
@@ -186,7 +189,9 @@ def assemble_transfers(
     bob.sender.reserved_wei = lambda: sum(swap.deal.max_gas_wei for swap in engine.open_swaps)
     prover = _prover(factory, bob, node)
     requests = (
-        None if provider is None else _requests(factory, bob, node, provider, journal, chain, lambda: engine.open_swaps)
+        None
+        if provider is None
+        else _requests(factory, bob, node, provider, journal, chain, lambda: engine.open_swaps, operations)
     )
     service = TransferService(
         config=factory.config,

@@ -224,6 +224,10 @@ class Operations:
             self._calls.discard(call)
             self._left.set()
 
+    async def ask(self, what: str, question: Callable[[], Awaitable[T]]) -> T:
+        """``run`` for one network operation that moves nothing, where a call consists of several: each has its slot and limit."""
+        return await self.run(question, what=what, moves_money=False)
+
     async def _watched(
         self,
         call: _Call,

@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from layer2._proving import NotSettledError, Prover
@@ -31,7 +32,7 @@ from layer2.errors import (
     ValidationError,
 )
 from layer2.proofs import TransferProof
-from layer2.protocol import Layer2ProtocolType, Timeout
+from layer2.protocol import DEFAULT, Layer2ProtocolType, Timeout
 from layer2.swaps import Price, SwapEngine, SwapRequests
 from layer2.terms import SwapDirection
 from layer2.transactions import check_idempotency_key
@@ -213,8 +214,20 @@ class TransferService:
                 error.quote = self._as_quote(arguments, error.quote, 0)
             raise
 
-    async def quote(self, arguments: TransferArguments) -> TransferQuote:
+    async def quote(
+        self, arguments: TransferArguments, timeout: Timeout, cancel: asyncio.Event | None
+    ) -> TransferQuote:
         """What it would cost now. Takes and reserves nothing."""
+        return await self._operations.run(
+            lambda: self._quote(arguments),
+            timeout=None if timeout is DEFAULT else timeout,
+            cancel=cancel,
+            what="a quote",
+            slot=False,
+            moves_money=False,
+        )
+
+    async def _quote(self, arguments: TransferArguments) -> TransferQuote:
         price = await self._price(arguments)
         rounding = 0
         if isinstance(arguments.recipient, InvoiceText):
@@ -234,13 +247,17 @@ class TransferService:
         )
 
     async def start_alone(self, arguments: TransferArguments) -> Transfer:
-        """As ``start``; cancelled, it asks for the transfer to be abandoned, since nobody has its handle."""
+        """As ``start``; ended early, it asks for the transfer to be abandoned, since nobody has its handle."""
         ids: list[str] = []
-        try:
-            return await self.start(arguments, ids.append)
-        except asyncio.CancelledError:
-            self._give_up(ids)
-            raise
+
+        async def begin() -> Transfer:
+            try:
+                return await self.start(arguments, ids.append)
+            except asyncio.CancelledError:
+                self._give_up(ids)
+                raise
+
+        return await self._operations.run(begin, timeout=None, what="starting a transfer", slot=False)
 
     async def start(self, arguments: TransferArguments, begun: Callable[[str], None]) -> Transfer:
         """Agree with the provider and begin; the same key and arguments attach to the first transfer.
@@ -301,15 +318,17 @@ class TransferService:
             case InvoiceText(text=text):
                 pass
             case LightningAddress() | LnurlPay() as payee:
-                text = (await self._lnurl.fetch_invoice(payee, arguments.amount * SAT_MSAT)).text
+                fetch = partial(self._lnurl.fetch_invoice, payee, arguments.amount * SAT_MSAT)
+                text = (await self._operations.ask("asking a payee for an invoice", fetch)).text
             case _:
                 raise AddressError("an EVM address cannot be paid over Lightning", field="recipient")
         invoice = requests.read_invoice(text, arguments.amount)
-        foreign = arguments.recipient is not None and self._node is not None
-        if foreign and self._node is not None and invoice.payee == (await self._node.info()).node_id:
-            raise SwapRefused(
-                "the invoice is of your own node", rule="own_invoice", hint="leave recipient out to pay yourself"
-            )
+        if arguments.recipient is not None and self._node is not None:
+            info = await self._operations.ask("asking the Lightning node who it is", self._node.info)
+            if invoice.payee == info.node_id:
+                raise SwapRefused(
+                    "the invoice is of your own node", rule="own_invoice", hint="leave recipient out to pay yourself"
+                )
         return await requests.submarine(text, price, max_fee_sat=max_fee, own_invoice=arguments.recipient is None)
 
     async def get(self, transfer_id: str) -> Transfer:

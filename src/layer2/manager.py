@@ -360,9 +360,7 @@ class Layer2Manager:
         arguments = service.check(
             asset_id, amount, source_protocol, destination_protocol, recipient, max_fee, payer, None
         )
-        return await self._operations.run(
-            lambda: service.quote(arguments), timeout=timeout, cancel=cancel, what="a quote", moves_money=False
-        )
+        return await service.quote(arguments, timeout, cancel)
 
     async def start_cross_layer_transfer_async(
         self,
@@ -384,9 +382,7 @@ class Layer2Manager:
         arguments = service.check(
             asset_id, amount, source_protocol, destination_protocol, recipient, max_fee, payer, idempotency_key
         )
-        return await self._operations.run(
-            lambda: service.start_alone(arguments), timeout=None, what="starting a transfer"
-        )
+        return await service.start_alone(arguments)
 
     async def get_transfer_async(self, transfer_id: str) -> Transfer:
         """A transfer as it stands. Raises ``NotFound``."""

@@ -69,12 +69,14 @@ if TYPE_CHECKING:
         RefundOffer,
     )
     from layer2.swaps._ports import (
+        Ask,
         Counterparty,
         NoCounterparty,
         StoredEffect,
         StoredSwap,
         SwapChain,
         SwapStore,
+        ask_at_once,
         every_unfinished,
     )
     from layer2.swaps._preimage import FORBIDDEN_HASHES, PreimageSource, preimage_label, search_preimage
@@ -140,7 +142,7 @@ _HOMES = {
         "CancelRequested ChainView EffectRefused HashTaken InvoiceStatus InvoiceView LockReading LockStatus Observation "
         "OwnTransaction PaymentStatus PaymentView RefundOffer"
     ),
-    "_ports": "Counterparty NoCounterparty StoredEffect StoredSwap SwapChain SwapStore every_unfinished",
+    "_ports": "Ask Counterparty NoCounterparty StoredEffect StoredSwap SwapChain SwapStore ask_at_once every_unfinished",
     "_preimage": "FORBIDDEN_HASHES PreimageSource preimage_label search_preimage",
     "_provider_client": "HttpProvider ProviderApi",
     "_requests": "Account Place Price SwapRequests",
@@ -162,6 +164,7 @@ __all__ = [
     "Abandoned",
     "Account",
     "Agreed",
+    "Ask",
     "AwaitingLock",
     "CancelInvoice",
     "CancelRequested",
@@ -240,6 +243,7 @@ __all__ = [
     "SwapStore",
     "Watch",
     "act_by",
+    "ask_at_once",
     "check_reverse_terms",
     "check_submarine_terms",
     "check_timing",

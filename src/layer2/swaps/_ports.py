@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeVar, runtime_checkable
 
 from layer2.swaps._effects import Effect
@@ -11,18 +11,34 @@ from layer2.swaps._states import Deal, State
 from layer2.terms import DepthPolicy, Lock
 
 __all__ = [
+    "Ask",
     "Counterparty",
     "NoCounterparty",
     "StoredEffect",
     "StoredSwap",
     "SwapChain",
     "SwapStore",
+    "ask_at_once",
     "every_unfinished",
     "offers_of",
 ]
 
+T = TypeVar("T")
 PAGE: Final = 200
 """Swaps read at once."""
+
+
+class Ask(Protocol):
+    """Makes one network operation when it is its turn. ``what`` names it in errors."""
+
+    async def __call__(self, what: str, question: Callable[[], Awaitable[T]], /) -> T:
+        """What ``question()`` gives."""
+        ...
+
+
+async def ask_at_once(what: str, question: Callable[[], Awaitable[T]], /) -> T:  # noqa: ARG001 - the interface of ``Ask``
+    """``Ask`` without turns."""
+    return await question()
 
 
 class SwapChain(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from layer2._clock import Clock
@@ -32,7 +33,7 @@ from layer2.swaps._deadlines import (
     submarine_timelock,
     worst_s,
 )
-from layer2.swaps._ports import StoredSwap
+from layer2.swaps._ports import Ask, StoredSwap, ask_at_once
 from layer2.swaps._preimage import FORBIDDEN_HASHES, PreimageSource
 from layer2.swaps._provider_client import ProviderApi
 from layer2.swaps._states import Deal, Role
@@ -97,7 +98,7 @@ class Price:
 
 
 class SwapRequests:
-    """Asks one provider for swaps on behalf of one account."""
+    """Asks one provider for swaps on behalf of one account. ``ask`` makes each operation over the network."""
 
     def __init__(
         self,
@@ -116,7 +117,9 @@ class SwapRequests:
         safe_lag_s: Callable[[], Awaitable[int]],
         max_safe_lag_s: int,
         clock: Clock,
+        ask: Ask = ask_at_once,
     ) -> None:
+        self._ask = ask
         self._provider = provider
         self._account = account
         self._node = node
@@ -148,7 +151,7 @@ class SwapRequests:
             SwapRefused: wrong place, or it accepts nothing now. AmountError: outside its limits.
             FeeLimitExceeded: above a bound; ``quote`` is the ``Price``.
         """
-        info = await self._provider.info()
+        info = await self._ask("asking a provider for its price", self._provider.info)
         place = self.place
         if info.chain_id != place.chain_id or info.htlc_contract != place.contract:
             raise SwapRefused(
@@ -175,7 +178,10 @@ class SwapRequests:
         # The exits of what is open already need their gas too.
         too_dear: FeeLimitExceeded | None = None
         try:
-            max_gas_wei = await self._account.check_gas(len(self._open_swaps()) + 1)
+            max_gas_wei = await self._ask(
+                "looking whether the account can pay the gas",
+                lambda: self._account.check_gas(len(self._open_swaps()) + 1),
+            )
         except FeeLimitExceeded as error:
             too_dear, max_gas_wei = error, error.needed or 0
         price = self._priced(info, pair, direction, amount_sat, max_fee_sat, max_gas_wei, pays_itself=pays_itself)
@@ -206,7 +212,7 @@ class SwapRequests:
                 rule="max_unsafe",
                 hint="wait until earlier transfers are final, or raise swap.max_unsafe_total",
             )
-        if await self._safe_lag_s() > self._max_safe_lag_s:
+        if await self._ask("looking how old the safe head is", self._safe_lag_s) > self._max_safe_lag_s:
             raise SwapRefused(
                 "the chain has not been safe for too long to begin a swap that does not wait for it",
                 rule="safe_lag",
@@ -252,13 +258,13 @@ class SwapRequests:
     async def own_invoice(self, amount_sat: int, policy: DepthPolicy) -> str:
         """An invoice of our own node that lives just long enough for a submarine swap."""
         assert self._node is not None
-        timing = self.place.timing
-        record = await self._node.create_invoice(
+        make = partial(
+            self._node.create_invoice,
             amount_msat=amount_sat * MSAT,
             memo="swap from BOB",
-            expiry_s=own_invoice_life_s(timing, policy),
+            expiry_s=own_invoice_life_s(self.place.timing, policy),
         )
-        return record.text
+        return (await self._ask("creating an invoice", make)).text
 
     def read_invoice(self, text: str, amount_sat: int | None) -> Invoice:
         """Decode somebody's invoice and refuse what cannot be paid by a swap.
@@ -298,7 +304,7 @@ class SwapRequests:
         invoice = self.read_invoice(invoice_text, None)
         await self._check_hash(invoice.payment_hash, invoice.timestamp)
         needed = self._to_token(price.amount_sat + price.provider_fee_sat)
-        held = await self._account.token_balance()
+        held = await self._ask("reading a balance", self._account.token_balance)
         if held < needed:
             raise InsufficientFunds(
                 f"the account {self._account.address} holds {held} of the token {self.place.token.contract}, "
@@ -391,21 +397,22 @@ class SwapRequests:
         The request's id makes that the same swap. It is kept for so long only: a process that ends before it has the terms has no
         use for them, since nothing moves before they are stored.
         """
+        what = "asking a provider for a swap"
         for pause_s in _ASK_AGAIN_S:
             try:
-                return await ask()
+                return await self._ask(what, ask)
             except NodeConnectionError:
                 pass
             except UnexpectedReply as error:
                 if error.code not in _LOST_ON_THE_WAY:
                     raise
             await self._clock.sleep(pause_s)
-        return await ask()
+        return await self._ask(what, ask)
 
     async def _check_spendable(self, price: Price) -> None:
         assert self._node is not None
         needed = (price.amount_sat + price.provider_fee_sat) * MSAT
-        spendable = (await self._node.info()).spendable_msat
+        spendable = (await self._ask("asking the Lightning node what it can send", self._node.info)).spendable_msat
         if spendable < needed:
             raise InsufficientFunds(
                 f"the node's channels can send {spendable} msat, but {needed} are needed",
@@ -422,7 +429,8 @@ class SwapRequests:
                 hint="ask the payee for a new invoice; to follow up the earlier transfer use its id or idempotency key",
             )
         if self._node is not None:
-            state = (await self._node.lookup_payment(payment_hash)).state
+            look = partial(self._node.lookup_payment, payment_hash)
+            state = (await self._ask("looking up a payment", look)).state
             if state not in (PaymentState.NONE, PaymentState.FAILED):
                 raise SwapRefused(
                     "our own node has paid this invoice, or is paying it",
