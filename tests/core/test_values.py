@@ -1,0 +1,77 @@
+"""What statuses, depths and amounts promise whoever decides by them."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from layer2 import AmountError, Depth, Outcome, TxId, TxStatus
+from layer2.assets import MAX_AMOUNT, check_amount, convert_amount
+
+TX_ID = TxId(layer="bob", hash=bytes(range(32)))
+
+
+def status(outcome: Outcome, depth: Depth) -> TxStatus:
+    return TxStatus(tx_id=TX_ID, outcome=outcome, depth=depth)
+
+
+def test_depths_are_ordered_by_how_hard_they_are_to_undo() -> None:
+    order = [Depth.NONE, Depth.PENDING, Depth.INCLUDED, Depth.SAFE, Depth.FINALIZED]
+    assert sorted(Depth) == order
+    for (i, shallow), (j, deep) in itertools.product(enumerate(order), repeat=2):
+        assert (shallow < deep) == (i < j)
+        assert status(Outcome.SUCCEEDED, deep).at_least(shallow) == (i <= j)
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+@pytest.mark.parametrize("depth", Depth)
+def test_a_status_is_neither_true_nor_false(outcome: Outcome, depth: Depth) -> None:
+    """``if status:`` would take what is known of a failure for a success."""
+    with pytest.raises(TypeError, match="succeeded"):
+        bool(status(outcome, depth))
+    with pytest.raises(TypeError, match="succeeded"):
+        _ = not status(outcome, depth)
+
+
+@pytest.mark.parametrize("depth", Depth)
+def test_an_outcome_that_is_not_known_is_neither_success_nor_failure(depth: Depth) -> None:
+    for outcome in (Outcome.NONE, Outcome.UNKNOWN, Outcome.DROPPED):
+        seen = status(outcome, depth)
+        assert (seen.succeeded, seen.failed, seen.is_final) == (False, False, False)
+    for outcome in (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.REPLACED):
+        seen = status(outcome, depth)
+        assert seen.succeeded is not seen.failed
+        assert seen.is_final == (depth is Depth.FINALIZED)
+
+
+@pytest.mark.parametrize("amount", [1, MAX_AMOUNT])
+def test_an_amount_within_its_bounds_is_given_back(amount: int) -> None:
+    assert check_amount(amount) == amount
+
+
+@pytest.mark.parametrize("amount", [0, -1, MAX_AMOUNT + 1, 2**64, 2**256, 1.0, True, "1", None])
+def test_an_amount_out_of_its_bounds_is_refused_and_named(amount: object) -> None:
+    with pytest.raises(AmountError) as caught:
+        check_amount(amount, field="max_fee")
+    assert caught.value.field == "max_fee"
+    assert not caught.value.money_may_have_moved
+
+
+@pytest.mark.parametrize("satoshi", [1, 21_000_000 * 10**8, MAX_AMOUNT])
+@pytest.mark.parametrize("decimals", [8, 9, 18, 77])
+def test_more_decimals_take_every_amount_there_and_back(satoshi: int, decimals: int) -> None:
+    units = convert_amount(satoshi, 8, decimals)
+    assert units == satoshi * 10 ** (decimals - 8)
+    assert convert_amount(units, decimals, 8) == satoshi
+
+
+@pytest.mark.parametrize("decimals", range(8))
+def test_fewer_decimals_take_only_what_they_can_write(decimals: int) -> None:
+    whole = 10 ** (8 - decimals)
+    assert convert_amount(3 * whole, 8, decimals) == 3
+    for satoshi in (1, whole - 1, whole + 1, 3 * whole - 1, (MAX_AMOUNT // whole) * whole + 1):
+        with pytest.raises(AmountError, match="losing a digit") as caught:
+            convert_amount(satoshi, 8, decimals)
+        assert caught.value.field == "amount"
+        assert not caught.value.money_may_have_moved
