@@ -338,7 +338,7 @@ class ProviderConfig(_Section):
     max_unsafe_total: int = 20_000_000
     """Most that may hang on events that the sequencer alone has confirmed."""
     max_held_per_channel: int = 50
-    """Reverse swaps open at a time: all their payments may come over one channel, which carries at most 483."""
+    """Parts of payments (HTLCs) held for reverse swaps at a time: all may come over one channel, which carries at most 483."""
     max_soft_hold_percent: int = 50
     """Share of the inventory that unpaid reverse invoices may keep."""
     max_gas_per_hour_wei: int = 20_000_000_000_000_000

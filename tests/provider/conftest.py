@@ -11,7 +11,16 @@ from layer2.assets import AssetForm
 from layer2.config import DepthRule, ProviderConfig
 from layer2.errors import InsufficientFunds
 from layer2.lightning import ChannelPolicy, InvoiceState, MemoryLightning
-from layer2.provider import HttpServer, Inventory, ProviderMetrics, ProviderPlace, ProviderService, Room, create_app
+from layer2.provider import (
+    HeldParts,
+    HttpServer,
+    Inventory,
+    ProviderMetrics,
+    ProviderPlace,
+    ProviderService,
+    Room,
+    create_app,
+)
 from layer2.signers import LocalSigner
 from layer2.storage import Store, SwapJournal, swaps
 from layer2.swaps import (
@@ -166,6 +175,7 @@ class World:
         self.place = ProviderPlace(chain_id=60808, contract=CONTRACT, token=token, timing=DEVNET_TIMING)
         self.inventory = Inventory(token, clock)
         self.journal = SwapJournal(store, Role.PROVIDER)
+        held = HeldParts(self.node, self.inventory, settings.max_held_per_channel)
         self.engine = SwapEngine(
             store=self.journal,
             chain=self.chain,
@@ -175,6 +185,7 @@ class World:
             clock=clock,
             poll_s=1.0,
             on_change=self.inventory.changed,
+            why_not_hold=held.why_not_hold,
         )
 
         async def hash_bound(payment_hash):
@@ -189,6 +200,7 @@ class World:
             room=Room(
                 engine=self.engine,
                 inventory=self.inventory,
+                held=held,
                 chain=self.account,
                 settings=settings,
                 max_safe_lag_s=7_200,
@@ -242,14 +254,15 @@ class World:
     async def reverse(self, origin=None, **changes):
         return await self.service.create_reverse(await self.reverse_request(**changes), origin=origin)
 
-    async def merchant_pays(self, response):
+    async def merchant_pays(self, response, payer=None):
         """Pay a hold invoice of the provider's; returns once the payment is held."""
         text = response.signed_terms.terms.invoice
-        paying = self.merchant.pay(text, fee_limit_msat=10**6, cltv_limit=2_000, time_limit_s=60)
+        paying = (payer or self.merchant).pay(text, fee_limit_msat=10**6, cltv_limit=2_000, time_limit_s=60)
         self.payments.append(asyncio.create_task(paying))
         payment_hash = response.signed_terms.terms.lock.preimage_hash
-        while (await self.node.lookup_invoice(payment_hash)).state is InvoiceState.OPEN:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(20):
+            while (await self.node.lookup_invoice(payment_hash)).state is InvoiceState.OPEN:
+                await asyncio.sleep(0)
         self.engine.wake(response.id)
 
     async def close(self):

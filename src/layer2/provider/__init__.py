@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from layer2.provider._connections import ConnectionLimits
     from layer2.provider._daemon import ProviderDaemon
     from layer2.provider._events import EventStreams
+    from layer2.provider._held import HeldParts
     from layer2.provider._http import SwapService, create_app
     from layer2.provider._inventory import Inventory
     from layer2.provider._local import LocalProvider
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConnectionLimits",
     "EventStreams",
+    "HeldParts",
     "HttpServer",
     "Inventory",
     "KeptSwap",
@@ -46,6 +48,7 @@ __all__ = [
 _HOME = {
     "ConnectionLimits": "_connections",
     "EventStreams": "_events",
+    "HeldParts": "_held",
     "HttpServer": "_server",
     "Inventory": "_inventory",
     "KeptSwap": "_repeats",

@@ -51,6 +51,7 @@ class Inventory:
         self._clock = clock
         self._open: dict[str, StoredSwap] = {}
         self._origins: dict[str, str | None] = {}
+        self._parts: dict[str, int] = {}
         self._spending: set[str] = set()
         self._spent_at: deque[float] = deque()
 
@@ -60,6 +61,7 @@ class Inventory:
         if swap.state.final:
             self._open.pop(swap_id, None)
             self._origins.pop(swap_id, None)
+            self._parts.pop(swap_id, None)
             self._spending.discard(swap_id)
             return
         self._open[swap_id] = swap
@@ -129,10 +131,24 @@ class Inventory:
             if swap.deal.terms.depth_policy.depth is Depth.INCLUDED
         )
 
-    def open_reverse(self, without: AbstractSet[str] = frozenset()) -> int:
-        """Reverse swaps whose payment may come or is held."""
-        held = (Invoiced, Locking, Locked, Refunding)
-        return sum(1 for _ in self._of(SwapDirection.REVERSE, held, without))
+    def consists_of(self, swap_id: str, parts: int) -> None:
+        """Remember of how many parts the held payment of a reverse swap consists."""
+        if swap_id in self._open:
+            self._parts[swap_id] = parts
+
+    def uncounted(self) -> tuple[StoredSwap, ...]:
+        """Reverse swaps that we have locked for while nobody said of how many parts their payment consists."""
+        locked = self._of(SwapDirection.REVERSE, (Locked, Refunding), frozenset(self._parts))
+        return tuple(locked)
+
+    def held_parts(self, without: AbstractSet[str] = frozenset()) -> int:
+        """Parts of the payments of reverse swaps that are held."""
+        held = self._of(SwapDirection.REVERSE, (Locking, Locked, Refunding), without)
+        return sum(self._parts.get(swap.deal.id, 1) for swap in held)
+
+    def awaited(self, without: AbstractSet[str] = frozenset()) -> int:
+        """Reverse swaps whose payment may come, in one part or more."""
+        return sum(1 for _ in self._of(SwapDirection.REVERSE, (Invoiced,), without))
 
     def spending_swaps(self) -> int:
         """Swaps that began to cost gas within the last hour."""
@@ -170,7 +186,7 @@ class Inventory:
                 unsafe = self._to_sat(self.unsafe_token(without)) + amount_sat
                 _require(unsafe <= caps.max_unsafe_total, "max_unsafe", "too much value waits for the chain to be safe")
             return
-        held = self.open_reverse(without)
+        held = self.held_parts(without) + self.awaited(without)
         _require(held < caps.max_held_per_channel, "max_held", "too many payments are held or may come")
         locked = self._sum(SwapDirection.REVERSE, (Invoiced, Locking, Locked, Refunding), without)
         _require(self._to_sat(locked) + amount_sat <= caps.max_locked_total, "max_locked", "too much value is locked")

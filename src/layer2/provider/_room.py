@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from layer2 import Clock
 from layer2.config import ProviderConfig
 from layer2.errors import InsufficientFunds, SwapRefused
+from layer2.provider._held import HeldParts
 from layer2.provider._inventory import Inventory
 from layer2.swaps import Invoiced, Offered, SwapEngine
 from layer2.terms import DepthPolicy, SwapDirection
@@ -64,6 +65,7 @@ class Room:
         *,
         engine: SwapEngine,
         inventory: Inventory,
+        held: HeldParts,
         chain: ProviderChain,
         settings: ProviderConfig,
         max_safe_lag_s: int,
@@ -72,6 +74,7 @@ class Room:
     ) -> None:
         self._engine = engine
         self._inventory = inventory
+        self._held = held
         self._chain = chain
         self._settings = settings
         self._max_safe_lag_s = max_safe_lag_s
@@ -90,6 +93,8 @@ class Room:
                 raise SwapRefused(
                     "the chain's safe head is too old to act on anything that is not safe", rule="safe_lag"
                 )
+        if wanted.direction is SwapDirection.REVERSE:
+            await self._held.count()
         balance = await self._chain.token_balance()
         try:
             await self._check(wanted, balance, frozenset())

@@ -9,6 +9,7 @@ from layer2 import Clock
 from layer2.config import DepthRule, ProviderConfig
 from layer2.lightning import LightningNode
 from layer2.protocol import Signer
+from layer2.provider._held import HeldParts
 from layer2.provider._inventory import Inventory
 from layer2.provider._room import Room
 from layer2.provider._service import ProviderPlace, ProviderService
@@ -65,6 +66,7 @@ class ProviderRuntime:
         self._store = store
         self.journal = SwapJournal(store, Role.PROVIDER)
         self.inventory = Inventory(place.token, clock)
+        self._held = HeldParts(node, self.inventory, settings.max_held_per_channel)
         self._on_change = on_change
         chain = EvmSwapChain(
             client=client, sender=sender, journal=transactions, clock=clock, block_time_s=place.timing.evm_block_s
@@ -86,6 +88,7 @@ class ProviderRuntime:
             preimages=None,
             clock=clock,
             poll_s=poll_s,
+            why_not_hold=self._held.why_not_hold,
             on_change=self._changed,
             on_alarm=on_alarm,
         )
@@ -111,6 +114,7 @@ class ProviderRuntime:
         return Room(
             engine=self.engine,
             inventory=self.inventory,
+            held=self._held,
             chain=self.account,
             settings=settings,
             max_safe_lag_s=max_safe_lag_s,

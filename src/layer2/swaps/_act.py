@@ -60,12 +60,14 @@ class Actor:
         node: LightningNode | None,
         preimages: PreimageSource | None,
         clock: Clock,
+        why_not_hold: Callable[[StoredSwap], Awaitable[str | None]] | None = None,
     ) -> None:
         self._store = store
         self._chain = chain
         self._node = node
         self._preimages = preimages
         self._clock = clock
+        self._why_not_hold = why_not_hold
         self._payments: dict[str, asyncio.Task[None]] = {}
         self._refused: dict[str, str] = {}
         self._begun: dict[str, bool] = {}
@@ -130,7 +132,10 @@ class Actor:
         if view.own_lock is not OwnTransaction.NONE or view.latest.status is not LockStatus.NEVER:
             return None
         held = await look_at_invoice(self._node, terms.lock.preimage_hash, self._clock)
-        return why_not_lock(swap.deal, held)
+        reason = why_not_lock(swap.deal, held)
+        if reason is None and self._why_not_hold is not None:
+            return await self._why_not_hold(swap)
+        return reason
 
     async def _sent(self, name: str, sending: Awaitable[None]) -> EffectRefused | None:
         # Only what the sending itself raises is certain: a look or a signer that fails says nothing of what was sent before.

@@ -1,0 +1,152 @@
+"""A channel has places for HTLCs, not for swaps: payments count in as many parts as they come."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from layer2.errors import NodeConnectionError, SwapRefused
+from layer2.lightning import ChannelPolicy, InvoiceState
+from layer2.swaps import Closed, Locked, LockStatus
+
+AMOUNT = 50_000
+
+
+def payer_with_channels(world, count):
+    """A node whose payment of ``AMOUNT`` falls into as many parts as it has channels: 2 or 4, since parts are halves of halves."""
+    node = world.lightning.add_node(f"payer over {count}")
+    for _ in range(count):
+        world.lightning.open_channel(
+            node.node_id,
+            world.node.node_id,
+            local_msat=AMOUNT * 1200 // count,
+            remote_msat=10**9,
+            policy=ChannelPolicy(cltv_delta=24),
+        )
+    return node
+
+
+async def parts_of(world, response):
+    return len((await world.node.lookup_invoice(response.signed_terms.terms.lock.preimage_hash)).htlcs)
+
+
+async def wait_until(world, done):
+    async with asyncio.timeout(20):
+        while not await done():
+            await world.clock.advance(1)
+            await asyncio.sleep(0.001)
+
+
+async def closed(world, response):
+    async def done():
+        return isinstance((await world.engine.load(response.id)).state, Closed)
+
+    await wait_until(world, done)
+    return (await world.engine.load(response.id)).state
+
+
+async def locked(world, response, payer):
+    async def done():
+        return ("lock", response.signed_terms.terms.lock.lock_id) in world.chain.sent
+
+    await world.merchant_pays(response, payer)
+    await wait_until(world, done)
+    world.set_lock(response, LockStatus.LOCKED)
+    await world.reach(response.id, Locked)
+
+
+async def refused(asked, rule):
+    with pytest.raises(SwapRefused) as caught:
+        await asked
+    assert caught.value.rule == rule
+
+
+async def test_every_part_of_a_held_payment_takes_a_place(make_world):
+    world = await make_world(max_held_per_channel=5)
+    response = await world.reverse(onchain_amount=AMOUNT)
+    await locked(world, response, payer_with_channels(world, 4))
+    assert await parts_of(world, response) == 4
+    assert world.inventory.held_parts() == 4
+    await world.reverse()
+    await refused(world.reverse(), "max_held")
+
+
+async def test_a_payment_of_more_parts_than_there_is_room_for_goes_back_at_once(make_world):
+    world = await make_world(max_held_per_channel=5)
+    first, second = [await world.reverse(onchain_amount=AMOUNT) for _ in range(2)]
+    await locked(world, first, payer_with_channels(world, 4))
+    sent = list(world.chain.sent)
+    await world.merchant_pays(second, payer_with_channels(world, 2))
+    assert await parts_of(world, second) == 2
+    state = await closed(world, second)
+    assert state.outcome == "expired"
+    assert "2 part(s), and 4 of at most 5" in state.reason
+    record = await world.node.lookup_invoice(second.signed_terms.terms.lock.preimage_hash)
+    assert record.state is InvoiceState.CANCELED
+    assert world.chain.sent == sent
+    assert world.inventory.held_parts() == 4
+
+
+async def test_as_many_parts_as_there_is_room_for_are_held(make_world):
+    world = await make_world(max_held_per_channel=4)
+    first, second = [await world.reverse(onchain_amount=AMOUNT) for _ in range(2)]
+    await locked(world, first, payer_with_channels(world, 2))
+    await locked(world, second, payer_with_channels(world, 2))
+    assert world.inventory.held_parts() == 4
+    await refused(world.reverse(), "max_held")
+
+
+async def test_the_places_are_free_again_when_the_payment_is_over(make_world):
+    world = await make_world(max_held_per_channel=4)
+    response = await world.reverse(onchain_amount=AMOUNT)
+    await locked(world, response, payer_with_channels(world, 4))
+    await refused(world.reverse(), "max_held")
+    world.chain.head_offset_s = 10**6
+    world.set_lock(response, LockStatus.REFUNDED)
+    await closed(world, response)
+    assert world.inventory.held_parts() == 0
+    world.chain.head_offset_s = 0
+    await world.reverse()
+
+
+async def forget(world, response):
+    """Leave the inventory with what it knows after a restart: the state of the swap and nothing else."""
+    swap = await world.engine.load(response.id)
+    world.inventory.changed(replace(swap, state=Closed(outcome="settled")))
+    world.inventory.changed(swap)
+
+
+async def test_what_an_earlier_process_holds_is_counted_before_anything_is_offered(make_world):
+    world = await make_world(max_held_per_channel=4)
+    response = await world.reverse(onchain_amount=AMOUNT)
+    await locked(world, response, payer_with_channels(world, 4))
+    await forget(world, response)
+    assert world.inventory.held_parts() == 1  # nobody has said more yet
+    await refused(world.reverse(), "max_held")
+    assert world.inventory.held_parts() == 4
+
+
+async def test_what_an_earlier_process_holds_is_counted_before_anything_else_is_held(make_world):
+    world = await make_world(max_held_per_channel=5)
+    first, second = [await world.reverse(onchain_amount=AMOUNT) for _ in range(2)]
+    await locked(world, first, payer_with_channels(world, 4))
+    await forget(world, first)
+    await world.merchant_pays(second, payer_with_channels(world, 2))
+    assert "2 part(s), and 4 of at most 5" in (await closed(world, second)).reason
+
+
+async def test_while_the_node_does_not_say_how_many_parts_nothing_is_offered(make_world, monkeypatch):
+    world = await make_world(max_held_per_channel=4)
+    response = await world.reverse(onchain_amount=AMOUNT)
+    await locked(world, response, payer_with_channels(world, 4))
+    await forget(world, response)
+    answers = world.node.lookup_invoice
+
+    async def silent(payment_hash):
+        if payment_hash == response.signed_terms.terms.lock.preimage_hash:
+            raise NodeConnectionError("the node does not answer")
+        return await answers(payment_hash)
+
+    monkeypatch.setattr(world.node, "lookup_invoice", silent)
+    with pytest.raises(NodeConnectionError):
+        await world.reverse()
