@@ -106,8 +106,8 @@ class BobConfig(_Section):
     """``bob``, ``bob-sepolia``, ``devnet``, or the chain id of any other OP-Stack chain (which needs ``rpc_url``)."""
     htlc_contract: EvmAddress | None = None
     """Address of the HTLC contract; None: where it is deployed on every chain."""
-    max_gas_cost_wei: int = 2_000_000_000_000_000
-    """Most that one transfer, or one transaction of your own, may spend on gas."""
+    max_gas_cost_wei: int | None = None
+    """Most that one transfer, or one transaction of your own, may spend on gas; None: 0.002 ETH, on development networks 0.1."""
     max_fee_per_gas_wei: int | None = None
     """Most that one unit of gas may cost; None: only ``max_gas_cost_wei`` bounds it."""
     max_unconfirmed_per_key: int = 16

@@ -34,6 +34,7 @@ __all__ = [
     "token_of",
 ]
 
+_GAS_COST_WEI: Final = 2 * 10**15
 _LOCAL_GAS_COST_WEI: Final = 10**17
 """Development chains begin with a price of gas that real ones do not know, and their ether is free."""
 
@@ -85,8 +86,10 @@ def token_of(config: Layer2Config) -> AssetForm:
 
 def bound_of_gas(config: Layer2Config) -> int:
     """The most that the gas of one swap may cost, in wei."""
-    configured = _LOCAL_GAS_COST_WEI if config.bob is None else config.bob.max_gas_cost_wei
-    return max(configured, _LOCAL_GAS_COST_WEI) if _is_local(config) else configured
+    configured = None if config.bob is None else config.bob.max_gas_cost_wei
+    if configured is not None:
+        return configured
+    return _LOCAL_GAS_COST_WEI if _is_local(config) else _GAS_COST_WEI
 
 
 def fee_limits(config: Layer2Config) -> FeeLimits:

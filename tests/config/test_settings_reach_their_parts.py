@@ -9,7 +9,7 @@ import pytest
 from layer2 import Layer2Config, SystemClock
 from layer2.bob import DEVNET
 from layer2.config import BobConfig, ConnectionPoolConfig, LightningConfig, Secret
-from layer2.connect import chain_preset, connect_chain, connect_node, fee_limits
+from layer2.connect import bound_of_gas, chain_preset, connect_chain, connect_node, fee_limits
 from layer2.lightning import LndNode
 
 POOL = ConnectionPoolConfig(
@@ -25,11 +25,22 @@ def test_polling_and_window_on_every_chain(network: str, chain: str | int) -> No
     assert chain_preset(Layer2Config.embedded()) == DEVNET
 
 
-@pytest.mark.parametrize("bound", [10**12, 10**17])
-def test_the_bound_of_gas_is_that_of_every_transaction(bound: int) -> None:
+@pytest.mark.parametrize("network", ["bob", "devnet"])
+@pytest.mark.parametrize("bound", [0, 10**12, 10**17])
+def test_the_bound_of_gas_is_that_of_every_transaction(bound: int, network: str) -> None:
+    """On development networks too, however little it is there."""
     section = BobConfig(rpc_url="http://127.0.0.1:1", max_gas_cost_wei=bound, max_fee_per_gas_wei=5)
-    limits = fee_limits(Layer2Config(bob=section))
+    config = Layer2Config(network=network, bob=section)  # type: ignore[arg-type]
+    limits = fee_limits(config)
     assert (limits.max_gas_cost_wei, limits.max_fee_per_gas_wei) == (bound, 5)
+    assert bound_of_gas(config) == bound
+
+
+def test_without_a_setting_gas_may_cost_more_on_development_networks() -> None:
+    section = BobConfig(rpc_url="http://127.0.0.1:1")
+    assert bound_of_gas(Layer2Config(bob=section)) == 2 * 10**15
+    assert bound_of_gas(Layer2Config(network="devnet", bob=section)) == 10**17
+    assert bound_of_gas(Layer2Config.embedded()) == 10**17
 
 
 async def test_the_connection_pool_of_both_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
