@@ -18,6 +18,8 @@ class Mode(Enum):
     """Connections are taken and dropped."""
     SILENT = auto()
     """Connections are taken, and nothing is ever answered."""
+    MUTE = auto()
+    """Requests go through, and no answer comes back."""
     CANNED = auto()
     """Every request gets ``answer``, after which the connection ends."""
 
@@ -67,7 +69,7 @@ class Gate:
         self._writers.add(writer)
         try:
             match self.mode:
-                case Mode.OPEN:
+                case Mode.OPEN | Mode.MUTE:
                     await self._pass_on(reader, writer)
                 case Mode.SILENT:
                     while data := await reader.read(CHUNK):
@@ -101,6 +103,8 @@ class Gate:
         return data
 
     def _reply(self, data: bytes) -> bytes:
+        if self.mode is Mode.MUTE:
+            return b""
         changed = self.lie(data)
         assert len(changed) == len(data), "the length of the answer was promised already"
         return changed

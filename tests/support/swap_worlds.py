@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from itertools import product
+from typing import get_args
 
 from layer2.addresses import EvmAddress
 from layer2.swaps import (
     DEVNET_TIMING,
+    CancelRequested,
     ChainView,
     Deal,
+    Effect,
+    EffectRefused,
+    HashTaken,
+    InvoiceStatus,
+    InvoiceView,
     LockReading,
     LockStatus,
+    Observation,
     OwnTransaction,
+    PaymentStatus,
+    PaymentView,
+    RefundOffer,
     Role,
+    State,
+    decide,
+    first_state,
     reverse_lock_by,
     reverse_timelock,
     submarine_lock_by,
@@ -91,3 +107,40 @@ def make_view(
         now_s=now,
         own_lock=own_lock,
     )
+
+
+def states_of(role: Role, direction: SwapDirection) -> dict[type[State], frozenset[str]]:
+    """Every state that a swap of this kind can come to, with the names of all effects with which it may be entered.
+
+    Found by deciding on whatever can be seen in each state, again and again.
+    """
+    deals = [
+        make_deal(role, direction, own_invoice=own, pays_itself=pays, preimage_time_ms=1)
+        for own, pays in product((False, True), repeat=2)
+    ]
+    found = [first_state(role, direction)]
+    wants: dict[type[State], frozenset[str]] = {type(found[0]): frozenset()}
+    for state in found:
+        for about, seen in ((deal, seen) for deal in deals for seen in _sights(deal)):
+            decision = decide(about, state, seen)
+            if decision is None:
+                continue
+            kind = type(decision.state)
+            if kind not in wants:
+                found.append(decision.state)
+            wants[kind] = wants.get(kind, frozenset()) | {effect.name for effect in decision.effects}
+    return wants
+
+
+def _sights(deal: Deal) -> Iterator[Observation]:
+    times = (NOW, deal.terms.lock.timelock + 60)
+    for readings in product((NEVER, LOCKED, REFUNDED, CLAIMED), repeat=3):
+        yield from (make_view(*readings, now=now) for now in times)
+    for status, now in product(PaymentStatus, times):
+        preimage = PREIMAGE if status is PaymentStatus.SUCCEEDED else None
+        yield PaymentView(status=status, preimage=preimage, requests_open=False, now_s=now)
+    for status, blocks, now in product(InvoiceStatus, (None, 1, 2016), times):
+        paid = deal.terms.invoice_amount_msat
+        yield InvoiceView(status=status, received_msat=paid, blocks_left=blocks, now_s=now)
+    yield from (RefundOffer(signature=bytes(65)), CancelRequested(), HashTaken())
+    yield from (EffectRefused(key=effect.name, reason="refused") for effect in get_args(Effect))
