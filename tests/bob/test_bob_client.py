@@ -259,7 +259,7 @@ async def test_the_wrong_chain_is_noticed(anvil):
     client = make_client(anvil.url, preset=BOB_SEPOLIA)
     with pytest.raises(ConfigurationError) as caught:
         await client.initialize_async()
-    assert caught.value.key == "bob.chain_id"
+    assert caught.value.key == "bob.rpc_url"
     await client.close_async()
 
 

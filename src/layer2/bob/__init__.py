@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from layer2.bob._chains import BOB_MAINNET, BOB_SEPOLIA, DEVNET, ChainPreset
     from layer2.bob._client import BobClient
+    from layer2.bob._endpoint import check_chain_id
     from layer2.bob._fees import L1FeeParameters, OpStackFees, l1_fee_upper_bound, operator_fee
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "ChainPreset",
     "L1FeeParameters",
     "OpStackFees",
+    "check_chain_id",
     "l1_fee_upper_bound",
     "operator_fee",
 ]
@@ -30,6 +32,7 @@ _HOME = {
     "ChainPreset": "_chains",
     "L1FeeParameters": "_fees",
     "OpStackFees": "_fees",
+    "check_chain_id": "_endpoint",
     "l1_fee_upper_bound": "_fees",
     "operator_fee": "_fees",
 }

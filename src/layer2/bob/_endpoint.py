@@ -20,12 +20,28 @@ if TYPE_CHECKING:
     from layer2.bob._chains import ChainPreset
     from layer2.evm import EvmClient
 
-__all__ = ["BindChain", "check_endpoint"]
+__all__ = ["BindChain", "check_chain_id", "check_endpoint"]
 
 BindChain = Callable[[int, bytes], Awaitable[None]]
 """Takes a chain id and the hash of the chain's first block, and raises if another chain of that id was bound before."""
 
 logger: Final = logging.getLogger("layer2.bob")
+
+
+async def check_chain_id(rpc: EvmClient, chain_id: int, name: str | None = None) -> None:
+    """Check that the endpoint serves the chain, which errors call ``name``.
+
+    Raises:
+        ConfigurationError: it serves another; NodeError: it does not answer.
+    """
+    served = await rpc.chain_id()
+    if served != chain_id:
+        wanted = str(chain_id) if name is None else f"{name} ({chain_id})"
+        raise ConfigurationError(
+            f"the endpoint serves chain {served}, not {wanted}",
+            hint="give the URL of an endpoint of that chain, or configure the chain it serves",
+            key="bob.rpc_url",
+        )
 
 
 async def check_endpoint(rpc: EvmClient, preset: ChainPreset, bind_chain: BindChain | None) -> None:
@@ -34,13 +50,7 @@ async def check_endpoint(rpc: EvmClient, preset: ChainPreset, bind_chain: BindCh
     Raises:
         ConfigurationError: the endpoint serves another chain; NodeError: it does not answer.
     """
-    served = await rpc.chain_id()
-    if served != preset.chain_id:
-        raise ConfigurationError(
-            f"the endpoint serves chain {served}, not {preset.name} ({preset.chain_id})",
-            hint="give the URL of an endpoint of that chain, or configure the chain it serves",
-            key="bob.chain_id",
-        )
+    await check_chain_id(rpc, preset.chain_id, preset.name)
     if bind_chain is None:
         return
     try:

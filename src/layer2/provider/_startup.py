@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from layer2.bob import check_chain_id
 from layer2.errors import ConfigurationError, NodeNotReady, NotFound, Reverted, UnexpectedReply
 from layer2.evm import check_htlc, decode_uint, encode_decimals
 
@@ -21,13 +22,7 @@ async def check_chain(client: EvmClient, place: ProviderPlace) -> None:
     Raises:
         ConfigurationError: one is not what is configured; NodeError: the endpoint does not answer.
     """
-    served = await client.chain_id()
-    if served != place.chain_id:
-        raise ConfigurationError(
-            f"the endpoint serves chain {served}, not {place.chain_id}",
-            key="bob.rpc_url",
-            hint="give the URL of an endpoint of that chain, or configure the chain it serves",
-        )
+    await check_chain_id(client, place.chain_id)
     try:
         await check_htlc(client, place.contract)
     except (NotFound, UnexpectedReply) as error:
