@@ -136,14 +136,18 @@ class ClientAccount:
     address = LocalSigner.from_hex("0d" * 32).address
 
     def __init__(self):
+        self.gas_for = 10**6
+        """For so many swaps it has the gas."""
         self.gas_of = []
-        """For how many swaps gas was asked."""
+        """For how many swaps it was asked."""
 
     async def token_balance(self):
         return 10**12
 
     async def check_gas(self, swaps):
         self.gas_of.append(swaps)
+        if swaps > self.gas_for:
+            raise InsufficientFunds("too little gas", coin="ETH", needed=swaps, available=self.gas_for)
         return 10**12
 
 
