@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from layer2._proving import Prover
 from layer2._stored_transfers import UndrivenTransfers
 from layer2._transfers import TransferService
+from layer2.connect import bound_of_unsafe
 from layer2.errors import Layer2Error, NotFound
 from layer2.evm import FeeLimits, FeeOracle, verify_cooperative_refund
 from layer2.lightning import LnurlClient
@@ -37,8 +38,6 @@ __all__ = ["assemble_transfers", "assemble_undriven", "layers_that_are_up"]
 
 _CLAIM_REQUESTS = 64
 """Ranges of blocks that may be asked for, to see that a hash was not claimed before."""
-_NO_BOUND = 2**64
-"""Development networks have no sequencer that could stall."""
 
 
 class _RefundConsent:
@@ -70,7 +69,6 @@ def _requests(
     signer, place = factory.signer, factory.place()
     assert signer is not None
     assert place.token.contract is not None
-    local = factory.config.network in ("devnet", "embedded")
     account = EvmAccount(
         client=bob.rpc,
         chain_id=place.chain_id,
@@ -99,7 +97,7 @@ def _requests(
         hash_claimed=claims.claimed,
         depth_policy=factory.config.depth_policy,
         open_swaps=open_swaps,
-        max_unsafe=_NO_BOUND if local else factory.config.swap.max_unsafe_total,
+        max_unsafe=bound_of_unsafe(factory.config),
         safe_lag_s=chain.offers.safe_lag_s,
         max_safe_lag_s=factory.config.swap.max_safe_lag_s,
         clock=factory.clock,

@@ -265,8 +265,8 @@ class SwapConfig(_Section):
     """... and this on top."""
     max_amount: int | None = None
     """Largest transfer; None: no bound of ours."""
-    max_unsafe_total: int = 5_000_000
-    """Most that may hang, over all transfers, on events that the sequencer alone has confirmed."""
+    max_unsafe_total: int | None = None
+    """Most that may hang, over all transfers, on what the sequencer alone has confirmed; None: 5,000,000, in development no bound."""
     max_safe_lag_s: int = 7_200
     """If the safe head is older, nothing new is accepted at ``included``."""
     depth: tuple[DepthRule, ...] | None = None

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "bound_of_gas",
+    "bound_of_unsafe",
     "chain_preset",
     "connect_chain",
     "connect_node",
@@ -34,6 +35,9 @@ __all__ = [
     "token_of",
 ]
 
+_UNSAFE_TOTAL: Final = 5_000_000
+_LOCAL_UNSAFE_TOTAL: Final = 2**64
+"""Development networks have no sequencer that could stall."""
 _GAS_COST_WEI: Final = 2 * 10**15
 _LOCAL_GAS_COST_WEI: Final = 10**17
 """Development chains begin with a price of gas that real ones do not know, and their ether is free."""
@@ -90,6 +94,14 @@ def bound_of_gas(config: Layer2Config) -> int:
     if configured is not None:
         return configured
     return _LOCAL_GAS_COST_WEI if _is_local(config) else _GAS_COST_WEI
+
+
+def bound_of_unsafe(config: Layer2Config) -> int:
+    """The most that may hang on what the sequencer alone has confirmed, over all transfers, in satoshi."""
+    configured = config.swap.max_unsafe_total
+    if configured is not None:
+        return configured
+    return _LOCAL_UNSAFE_TOTAL if _is_local(config) else _UNSAFE_TOTAL
 
 
 def fee_limits(config: Layer2Config) -> FeeLimits:

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from layer2 import Layer2Config, SystemClock
+from layer2 import BTC, Layer2Config, Layer2Manager, SwapRefused, SystemClock
+from layer2 import Layer2ProtocolType as P
 from layer2.bob import DEVNET
-from layer2.config import BobConfig, ConnectionPoolConfig, LightningConfig, Secret
-from layer2.connect import bound_of_gas, chain_preset, connect_chain, connect_node, fee_limits
+from layer2.config import BobConfig, ConnectionPoolConfig, LightningConfig, Secret, SwapConfig
+from layer2.connect import bound_of_gas, bound_of_unsafe, chain_preset, connect_chain, connect_node, fee_limits
 from layer2.lightning import LndNode
 
 POOL = ConnectionPoolConfig(
@@ -41,6 +42,23 @@ def test_without_a_setting_gas_may_cost_more_on_development_networks() -> None:
     assert bound_of_gas(Layer2Config(bob=section)) == 2 * 10**15
     assert bound_of_gas(Layer2Config(network="devnet", bob=section)) == 10**17
     assert bound_of_gas(Layer2Config.embedded()) == 10**17
+
+
+def test_without_a_setting_nothing_bounds_unsafe_value_on_development_networks_only() -> None:
+    assert bound_of_unsafe(Layer2Config(network="bob")) == 5_000_000
+    assert bound_of_unsafe(Layer2Config.embedded()) > 2**63
+    for network in ("bob", "devnet", "embedded"):
+        assert bound_of_unsafe(Layer2Config(network=network, swap=SwapConfig(max_unsafe_total=0))) == 0  # type: ignore[arg-type]
+
+
+async def test_the_bound_on_unsafe_value_is_that_of_every_transfer() -> None:
+    config = Layer2Config.embedded().with_changes(swap=SwapConfig(max_unsafe_total=50_000))
+    async with Layer2Manager(config) as manager:
+        await manager.initialize_all_async()
+        assert await manager.quote_cross_layer_transfer_async(BTC, 50_000, P.BOB, P.LIGHTNING)
+        with pytest.raises(SwapRefused) as caught:
+            await manager.quote_cross_layer_transfer_async(BTC, 50_001, P.BOB, P.LIGHTNING)
+    assert caught.value.rule == "max_unsafe"
 
 
 async def test_the_connection_pool_of_both_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
