@@ -266,7 +266,7 @@ class SwapConfig(_Section):
     max_amount: int | None = None
     """Largest transfer; None: no bound of ours."""
     max_unsafe_total: int | None = None
-    """Most that may hang, over all transfers, on what the sequencer alone has confirmed; None: 5,000,000, in development no bound."""
+    """Most that may hang, over all transfers, on what the sequencer alone has confirmed; None: 5,000,000, none in development."""
     max_safe_lag_s: int = 7_200
     """If the safe head is older, nothing new is accepted at ``included``."""
     depth: tuple[DepthRule, ...] | None = None
