@@ -128,6 +128,7 @@ class Losing:
         self._provider = LocalProvider(service)
         self.left = answers
         self.error = error
+        self.then = None
         self.requests = []
 
     def __getattr__(self, name):
@@ -144,6 +145,8 @@ class Losing:
         if self.left:
             self.left -= 1
             raise self.error
+        if self.then is not None:
+            raise self.then
         return response
 
 
@@ -189,6 +192,18 @@ class TestOfTheClient:
         assert caught.value.retry_safe
         assert len(provider.requests) == 3
         assert len(await swaps_of(world)) == 1
+
+    async def test_a_swap_of_which_a_provider_kept_the_hash_alone_is_no_refusal(
+        self, world, make_requests, own_clock, direction
+    ):
+        """It died after it had made its invoice and before it stored the swap: who asks anew, with another hash, gets one."""
+        provider = Losing(world.service, 1, LOST)
+        refusal = SwapRefused("the payment hash was used before", rule="hash")
+        provider.then = refusal
+        with pytest.raises(NodeConnectionError) as caught:
+            await deal(make_requests(provider, clock=own_clock), direction, world)
+        assert caught.value.retry_safe
+        assert caught.value.__cause__ is refusal
 
     @pytest.mark.parametrize("error", [BROKEN, NOT_NOW], ids=["malformed", "not ready"])
     async def test_an_answer_is_not_asked_for_again(self, world, make_requests, own_clock, direction, error):

@@ -397,17 +397,26 @@ class SwapRequests:
         The request's id makes that the same swap. It is kept for so long only: a process that ends before it has the terms has no
         use for them, since nothing moves before they are stored.
         """
-        what = "asking a provider for a swap"
-        for pause_s in _ASK_AGAIN_S:
+        what, pauses_s = "asking a provider for a swap", iter(_ASK_AGAIN_S)
+        lost: NodeConnectionError | UnexpectedReply | None = None
+        while True:
             try:
                 return await self._ask(what, ask)
-            except NodeConnectionError:
-                pass
+            except NodeConnectionError as error:
+                lost = error
             except UnexpectedReply as error:
                 if error.code not in _LOST_ON_THE_WAY:
                     raise
+                lost = error
+            except SwapRefused as error:
+                if lost is not None and error.rule == "hash":
+                    # The provider died between its invoice and its swap: nothing was agreed, and another hash will do.
+                    raise lost from error
+                raise
+            pause_s = next(pauses_s, None)
+            if pause_s is None:
+                raise lost
             await self._clock.sleep(pause_s)
-        return await self._ask(what, ask)
 
     async def _check_spendable(self, price: Price) -> None:
         assert self._node is not None
