@@ -7,8 +7,10 @@ or the provider, counted as they happen. A new effect that uses them is tested w
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -29,24 +31,29 @@ PRELOAD = [
 EVM_EFFECTS = ("send_raw",)
 LND_EFFECTS = ("pay", "create_invoice", "create_hold_invoice", "settle_invoice", "cancel_invoice")
 PROVIDER_EFFECTS = ("create_submarine", "create_reverse", "refund_signature")
+UNDER_WAY = ("pay", "send_raw")
+"""What is also interrupted in its middle."""
 
 
 class Points:
-    """Counts points, tells the parent their names, and dies at the chosen one."""
+    """Counts points, tells the parent their names, and dies at the chosen one: by number, or the first of a name."""
 
-    def __init__(self, report: Connection, kill_at: int | None, *, armed: bool) -> None:
+    def __init__(self, report: Connection, kill_at: int | str | None, *, armed: bool) -> None:
         self._report = report
         self._kill_at = kill_at
         self._count = 0
+        self._one_at_a_time = threading.Lock()
         self.armed = armed
 
     def reach(self, name: str) -> None:
         if not self.armed:
             return
-        self._count += 1
-        self._report.send(("point", name))
-        if self._count == self._kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+        # Commits are made in the store's thread, everything else on the loop.
+        with self._one_at_a_time:
+            self._count += 1
+            self._report.send(("point", name))
+            if self._kill_at in (self._count, name):
+                os.kill(os.getpid(), signal.SIGKILL)
 
     def around(self, owner: type, method: str) -> None:
         """Make the moments just before, in the middle of and just after a method into points."""
@@ -55,7 +62,7 @@ class Points:
         async def wrapped(*args: Any, **kwargs: Any) -> Any:
             self.reach(f"{method}: before")
             running = asyncio.ensure_future(original(*args, **kwargs))
-            if method in ("pay", "send_raw"):
+            if method in UNDER_WAY:
                 await asyncio.sleep(0.02)
                 self.reach(f"{method}: under way")
             result = await running
@@ -73,10 +80,9 @@ class Points:
             wrote: list[bool] = []
 
             def watched(conn: Any, *inner: Any, **named: Any) -> Any:
-                driver = conn.connection.driver_connection
-                before = driver.total_changes
+                before = changes(conn)
                 result = function(conn, *inner, **named)
-                wrote.append(driver.total_changes != before)
+                wrote.append(changes(conn) != before)
                 if wrote[-1]:
                     self.reach("commit: before")
                 return result
@@ -99,6 +105,25 @@ class Points:
                 self.around(owner, method)
 
 
+def changes(conn: Any) -> Any:
+    """Something that is another once the transaction has written."""
+    if conn.dialect.name == "sqlite":
+        return conn.connection.driver_connection.total_changes
+    return conn.exec_driver_sql("SELECT pg_current_xact_id_if_assigned()").scalar()
+
+
+def end_with_parent() -> None:
+    """A child whose tests were killed must not live on, with its store and its swaps."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="crash child: parent", daemon=True).start()
+
+
 @dataclass(frozen=True)
 class ClientJob:
     """One transfer, asked for again and again under one key until it is decided."""
@@ -109,18 +134,28 @@ class ClientJob:
     amount: int
     recipient: str | None
     key: str
-    kill_at: int | None
+    kill_at: int | str | None
 
 
 def run_client(job: ClientJob, report: Connection) -> None:
     """Begin the transfer or go on with it; report how it ended."""
+    end_with_parent()
     points = Points(report, job.kill_at, armed=False)
     points.install()
     asyncio.run(_client(job, report, points))
 
 
 async def _client(job: ClientJob, report: Connection, points: Points) -> None:
-    from layer2 import BTC, InitializationError, Layer2Config, Layer2Manager, SwapExpired, SwapRefunded
+    from layer2 import (
+        BTC,
+        InitializationError,
+        Layer2Config,
+        Layer2Manager,
+        NodeError,
+        SwapExpired,
+        SwapRefunded,
+        SwapRefused,
+    )
 
     config = Layer2Config.load(job.config_path)
     async with Layer2Manager(config) as manager:
@@ -137,14 +172,19 @@ async def _client(job: ClientJob, report: Connection, points: Points) -> None:
             )
         except (SwapRefunded, SwapExpired) as error:
             report.send(("ended", type(error).__name__, None))
+        except (NodeError, SwapRefused):
+            # The first life had not agreed on anything, and now the provider is gone, or the invoice is too old.
+            assert await manager.list_transfers_async() == []
+            report.send(("ended", "nothing begun", None))
         else:
             assert await manager.verify_cross_layer_proof_async(proof)
             report.send(("ended", "settled", proof.to_json()))
         points.armed = False
 
 
-def run_provider(config_path: str, kill_at: int | None, report: Connection) -> None:
+def run_provider(config_path: str, kill_at: int | str | None, report: Connection) -> None:
     """Serve until killed. Points count from the first request for a swap on."""
+    end_with_parent()
     from layer2.provider import ProviderService
 
     points = Points(report, kill_at, armed=False)
