@@ -150,6 +150,7 @@ class ChainPort:
         """See ``SwapChain``."""
         tx = self._transaction(key, LockCall.CLAIM, lock)
         tx.preimage = preimage
+        tx.not_after = not_after
         known = self._chain.signed.get(key)
         if not_after is not None and (known is None or not known.sent):
             head = await self._gate.call(self._life, "head", lambda: self._head()[1])
