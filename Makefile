@@ -69,23 +69,31 @@ test:
 # In CI a missing node fails the tests that need it; on a user's machine they are skipped, loudly.
 check: lint
 	@$(MAKE) --no-print-directory nodes || { [ "$${CI:-}" != true ] && echo "GOING ON WITHOUT REAL NODES"; }
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=none test-real test-rest
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=none test-real test-rest test-more
 
 # Side by side: real nodes mostly wait for blocks, but miss deadlines if they are kept waiting, so everything else gives way to them.
-# What runs beside them is printed when it has ended: two runs on one screen could not be read.
-REST_LOG := $(VENV)/test-rest.log
-.PHONY: test-real test-rest test-rest-aloud
+# What runs beside them is printed when it has ended: three runs on one screen could not be read.
+ASIDE = @echo "$(1) beside these; follow with: tail -f $(VENV)/$@.log"; \
+    status=0; nice -n $(2) $(MAKE) --no-print-directory $@-aloud > $(VENV)/$@.log 2>&1 || status=$$?; \
+    cat $(VENV)/$@.log; exit $$status
+.PHONY: test-real test-rest test-rest-aloud test-more test-more-aloud test-simulation
 test-real: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -m real
 
 test-rest: $(VENV)/.installed-dev
-	@echo "the tests without real nodes run beside these; follow them with: tail -f $(REST_LOG)"
-	@status=0; nice -n 10 $(MAKE) --no-print-directory test-rest-aloud > $(REST_LOG) 2>&1 || status=$$?; \
-	cat $(REST_LOG); exit $$status
+	$(call ASIDE,the tests without real nodes run,10)
 
 test-rest-aloud:
-	@$(BIN)/python -m pytest -m "not real"
+	@$(BIN)/python -m pytest -m "not real" --ignore=tests/simulation
+
+test-more: $(VENV)/.installed-dev
+	$(call ASIDE,the simulator and the other interpreters run,12)
+
+test-more-aloud: test-simulation
 	@$(MAKE) --no-print-directory test-others
+
+test-simulation: $(VENV)/.installed-dev
+	@SEEDS=10000 $(BIN)/python -m pytest tests/simulation
 
 # The other interpreters of this machine, without what is slow or needs real nodes.
 test-others: $(VENV)/.installed-dev
