@@ -19,6 +19,8 @@ from layer2.evm import LockPhase
 if TYPE_CHECKING:
     from blockbuster import BlockBuster
 
+pytestmark = pytest.mark.slow
+
 CASES = {
     "submarine lock": (SUBMARINE, Story.PAID, LockPhase.LOCKED, "settled"),
     "submarine claim": (SUBMARINE, Story.PAID, LockPhase.CLAIMED, "settled"),

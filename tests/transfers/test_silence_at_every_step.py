@@ -31,6 +31,8 @@ from layer2.terms import SwapDirection
 if TYPE_CHECKING:
     from blockbuster import BlockBuster
 
+pytestmark = pytest.mark.slow
+
 STORIES = {
     (Role.CLIENT, SUBMARINE): {
         "Agreed": Story.PAID,
