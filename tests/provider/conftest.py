@@ -3,6 +3,7 @@
 import asyncio
 import random
 from contextlib import AsyncExitStack
+from functools import partial
 
 import pytest
 
@@ -192,8 +193,8 @@ class World:
             why_not_hold=held.why_not_hold,
         )
 
-        async def hash_bound(payment_hash):
-            return await store.run(swaps.hash_owner, payment_hash) is not None
+        async def hash_owner(payment_hash):
+            return await store.run(swaps.hash_owner, payment_hash)
 
         async def swaps_on(lock_id):
             return await store.run(swaps.by_lock_id, lock_id)
@@ -219,10 +220,11 @@ class World:
             clock=clock,
             version="1.2.3",
             hash_known=self.journal.hash_known,
-            hash_bound=hash_bound,
+            hash_owner=hash_owner,
             hash_claimed=self.hash_claimed,
             swaps_on=swaps_on,
             made_for=self.journal.by_key,
+            look=partial(self.chain.offers.view, lock_key=None),
         )
 
     async def hash_claimed(self, payment_hash, since_s):

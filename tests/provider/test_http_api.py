@@ -74,6 +74,8 @@ class TestThroughTheClient:
         world.chain.head_offset_s = 10_000
         world.engine.wake(response.id)
         await world.reach(response.id, Failed)
+        assert await provider.refund_signature(response.id) is None
+        world.set_lock(response, LockStatus.LOCKED)
         assert await provider.refund_signature(response.id) == await world.service.sign_refund(response.id)
         status = await provider.status(response.id)
         assert (status.status, status.failure_reason) == (StatusName.INVOICE_FAILED, "not locked in time")

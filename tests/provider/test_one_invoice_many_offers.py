@@ -3,12 +3,14 @@
 Whoever asks twice and locks once would otherwise have its lock back early while its invoice is paid.
 """
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
 from layer2.errors import SwapRefused
 from layer2.evm import verify_cooperative_refund
+from layer2.lightning import PaymentState
 from layer2.swaps import DEVNET_TIMING, Failed, LockStatus, Paying
 
 
@@ -37,6 +39,7 @@ async def test_an_offer_after_a_dead_one_has_another_lock(world):
     await world.clock.advance(DEVNET_TIMING.lock_window_s + 200)
     world.engine.wake(first.id)
     await world.reach(first.id, Failed)
+    world.set_lock(first, LockStatus.LOCKED)
     signature = await world.service.sign_refund(first.id)
     second = await world.submarine(invoice=text)
     assert lock_of(second).lock_id != lock_of(first).lock_id
@@ -65,3 +68,48 @@ async def test_no_consent_while_another_swap_on_the_same_lock_lives(world):
     with pytest.raises(SwapRefused) as caught:
         await world.service.sign_refund(dead.deal.id)
     assert caught.value.rule == "not_failed"
+
+
+async def refused(asked, rule):
+    with pytest.raises(SwapRefused) as caught:
+        await asked
+    assert caught.value.rule == rule
+
+
+async def test_no_consent_without_a_lock_as_deep_as_the_terms_say(world):
+    """Consent to what is not locked could be kept for an offer of a later life, which knows nothing of it."""
+    response = await world.submarine(invoice=await world.invoice(expiry_s=4_000))
+    await world.clock.advance(DEVNET_TIMING.lock_window_s + 200)
+    world.engine.wake(response.id)
+    await world.reach(response.id, Failed)
+    await refused(world.service.sign_refund(response.id), "not_locked")
+    world.chain.shallow.add(lock_of(response).lock_id)
+    world.set_lock(response, LockStatus.LOCKED)
+    await refused(world.service.sign_refund(response.id), "not_locked")
+    world.chain.shallow.clear()
+    assert verify_cooperative_refund(lock_of(response), await world.service.sign_refund(response.id))
+
+
+async def test_a_lock_that_the_contract_knows_is_offered_to_nobody(make_world):
+    """A store that was lost had made the offer, and may have consented to its refund."""
+    lost, world = await make_world(), await make_world()
+    text = await lost.invoice(expiry_s=4_000)
+    first = await lost.submarine(invoice=text)
+    world.set_lock(first, LockStatus.LOCKED)
+    second = await world.submarine(invoice=text)
+    assert lock_of(second).lock_id != lock_of(first).lock_id
+
+
+async def test_no_consent_while_the_node_pays_what_the_store_calls_dead(world):
+    """A restored copy may have called it dead for its time alone, while a payment of its lost life is under way."""
+    text = await world.invoice()
+    response = await world.submarine(invoice=text)
+    world.chain.head_offset_s = 10_000
+    world.set_lock(response, LockStatus.LOCKED)
+    await world.reach(response.id, Failed)
+    world.lightning.set_hanging(world.merchant.node_id, hanging=True)
+    paying = asyncio.create_task(world.node.pay(text, fee_limit_msat=10_000, cltv_limit=1_000, time_limit_s=60))
+    while (await world.node.lookup_payment(lock_of(response).preimage_hash)).state is PaymentState.NONE:
+        await asyncio.sleep(0)
+    await refused(world.service.sign_refund(response.id), "not_failed")
+    paying.cancel()

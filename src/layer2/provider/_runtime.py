@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from layer2 import Clock
@@ -104,10 +105,11 @@ class ProviderRuntime:
             clock=clock,
             version=version,
             hash_known=self.journal.hash_known,
-            hash_bound=self._hash_bound,
+            hash_owner=self._hash_owner,
             hash_claimed=_claims(client, place).claimed,
             swaps_on=self._swaps_on,
             made_for=self.journal.by_key,
+            look=partial(chain.offers.view, lock_key=None),
         )
 
     def _room(self, settings: ProviderConfig, place: ProviderPlace, max_safe_lag_s: int, clock: Clock) -> Room:
@@ -126,8 +128,8 @@ class ProviderRuntime:
         self.inventory.changed(swap)
         self._on_change(swap)
 
-    async def _hash_bound(self, payment_hash: bytes) -> bool:
-        return await self._store.run(swaps.hash_owner, payment_hash) is not None
+    async def _hash_owner(self, payment_hash: bytes) -> str | None:
+        return await self._store.run(swaps.hash_owner, payment_hash)
 
     async def _swaps_on(self, lock_id: bytes) -> list[StoredSwap]:
         return list(await self._store.run(swaps.by_lock_id, lock_id))

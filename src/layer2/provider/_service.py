@@ -28,12 +28,14 @@ from layer2.provider._room import Room, Wanted
 from layer2.provider._status import status_of
 from layer2.swaps import (
     FORBIDDEN_HASHES,
+    ChainView,
     Deal,
     Failed,
     Fees,
     HashTakenError,
     Info,
     Limits,
+    LockStatus,
     Pair,
     ReverseRequest,
     Role,
@@ -92,10 +94,11 @@ class ProviderService:
         clock: Clock,
         version: str,
         hash_known: Callable[[bytes], Awaitable[bool]],
-        hash_bound: Callable[[bytes], Awaitable[bool]],
+        hash_owner: Callable[[bytes], Awaitable[str | None]],
         hash_claimed: Callable[[bytes, int], Awaitable[bool]],
         swaps_on: Callable[[bytes], Awaitable[Sequence[StoredSwap]]],
         made_for: Callable[[str], Awaitable[KeptSwap | None]],
+        look: Callable[[Lock, DepthPolicy], Awaitable[ChainView]],
         random_id: Callable[[], str] = lambda: secrets.token_hex(16),
     ) -> None:
         self._engine = engine
@@ -110,10 +113,11 @@ class ProviderService:
         self._clock = clock
         self.version = version
         self._hash_known = hash_known
-        self._hash_bound = hash_bound
+        self._hash_owner = hash_owner
         self._hash_claimed = hash_claimed
         self._swaps_on = swaps_on
         self._repeats = Repeats(made_for)
+        self._look = look
         self._random_id = random_id
         self._room = room
         # Offers are checked against the inventory and stored one after the other: two at once could both take the last room.
@@ -208,7 +212,7 @@ class ProviderService:
             lock = self._lock(
                 invoice.payment_hash, amount_sat + fee_sat, self._signer.address, request.refund_address, timelock
             )
-            lock = await self._fresh(lock, longest)
+            lock = await self._fresh(lock, longest, policy)
             signed = await self._sign(
                 SwapDirection.SUBMARINE,
                 lock,
@@ -289,7 +293,7 @@ class ProviderService:
         """Our consent to an early refund of a submarine lock that we shall never pay for.
 
         Raises:
-            NotFound: no such swap; SwapRefused: it is not dead for certain.
+            NotFound: no such swap; SwapRefused: it is not dead for certain, or not locked as deep as the terms say.
         """
         swap = await self._engine.load(swap_id)
         if swap.deal.direction is not SwapDirection.SUBMARINE:
@@ -300,9 +304,20 @@ class ProviderService:
             isinstance(other.state, Failed) for other in (swap, *await self._swaps_on(swap.deal.terms.lock.lock_id))
         ):
             raise _refuse("not_failed", "the payment is not dead for certain")
+        await self._check_refundable(swap.deal)
         from layer2.evm import cooperative_refund_digest
 
         return await self._signer.sign_digest(cooperative_refund_digest(swap.deal.terms.lock))
+
+    async def _check_refundable(self, deal: Deal) -> None:
+        """What the store cannot tell of a life that it has forgotten, the contract and the node can."""
+        lock = deal.terms.lock
+        if (await self._look(lock, deal.terms.depth_policy)).at_depth.status is not LockStatus.LOCKED:
+            raise _refuse("not_locked", "the lock is not there, or not deep enough yet")
+        payment = await self._node.lookup_payment(lock.preimage_hash)
+        ours = await self._hash_owner(lock.preimage_hash) in (None, deal.id)
+        if ours and payment.state not in (PaymentState.NONE, PaymentState.FAILED):
+            raise _refuse("not_failed", "the invoice is being paid, or was")
 
     def _check_request(self, pair_hash: str, account: EvmAddress) -> None:
         if not self.accepting:
@@ -373,14 +388,22 @@ class ProviderService:
             timelock=timelock,
         )
 
-    async def _fresh(self, lock: Lock, longest: int) -> Lock:
+    async def _hash_bound(self, payment_hash: bytes) -> bool:
+        return await self._hash_owner(payment_hash) is not None
+
+    async def _fresh(self, lock: Lock, longest: int, policy: DepthPolicy) -> Lock:
         """The lock, a little longer where another offer has the same one: consent to its early refund would be consent for both.
+
+        A store that was lost may have had that other offer. Consent is given only to what is locked, and the contract never forgets
+        a lock: so one that it does not know has none.
 
         The more offers there are for one invoice and one account, the wider the choice, so that few look-ups find a free one.
         """
         for width in range(_TRIES):
             tried = replace(lock, timelock=lock.timelock + secrets.randbelow(2**width))
-            if tried.timelock <= longest and not await self._swaps_on(tried.lock_id):
+            if tried.timelock > longest or await self._swaps_on(tried.lock_id):
+                continue
+            if (await self._look(tried, policy)).latest.status is LockStatus.NEVER:
                 return tried
         raise _refuse("offers", "too many offers were made for this invoice")
 

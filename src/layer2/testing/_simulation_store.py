@@ -6,15 +6,18 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from layer2.errors import StorageError
-from layer2.swaps import Role, StoredSwap
+from layer2.swaps import ChainView, Role, StoredSwap
+from layer2.testing._simulation_chain import NEVER
 from layer2.testing._simulation_loop import ProcessClock
 from layer2.testing._simulation_process import SimulatedProcess, SimulatedSigner
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from layer2.lightning import PaymentRecord
     from layer2.provider import ProviderService
     from layer2.storage import Store, SwapJournal
+    from layer2.terms import DepthPolicy, Lock
 
 __all__ = ["journal_for", "service_of", "wrong_in_history"]
 
@@ -41,6 +44,29 @@ class _FromTheStore:
         """None besides the one that is asked for: no two deals of a run have the same lock."""
         return ()
 
+    async def hash_owner(self, payment_hash: bytes) -> str | None:  # noqa: ARG002 (the interface's)
+        """Nobody: what the node says of the payment decides."""
+        return None
+
+    async def lookup_payment(self, payment_hash: bytes) -> PaymentRecord:
+        """What the provider's node has on record."""
+        return self._process.lightning.payment_record(self._process.name, payment_hash)
+
+    async def look(self, lock: Lock, policy: DepthPolicy) -> ChainView:
+        """The lock as the chain has it now."""
+        chain, now = self._process.chain, self._process.loop.now
+        head = chain.head
+        readings = (head, chain.deep(head, now, policy), chain.finalized(head, now))
+        latest, at_depth, finalized = (block.locks.get(lock.lock_id, NEVER) for block in readings)
+        return ChainView(
+            latest=latest,
+            at_depth=at_depth,
+            finalized=finalized,
+            head_timestamp=head.timestamp,
+            finalized_timestamp=readings[2].timestamp,
+            now_s=self._process.clock.now_ms() // 1000,
+        )
+
 
 def service_of(process: SimulatedProcess) -> ProviderService:
     """The provider's service, of which only the consent to a refund is asked for."""
@@ -53,7 +79,7 @@ def service_of(process: SimulatedProcess) -> ProviderService:
         engine=reader,
         inventory=nothing,
         room=nothing,
-        node=nothing,
+        node=reader,
         signer=SimulatedSigner(process.account),
         place=nothing,
         settings=ProviderConfig(),
@@ -61,10 +87,11 @@ def service_of(process: SimulatedProcess) -> ProviderService:
         clock=process.clock,
         version="simulated",
         hash_known=nothing,
-        hash_bound=nothing,
+        hash_owner=reader.hash_owner,
         hash_claimed=nothing,
         swaps_on=reader.swaps_on,
         made_for=nothing,
+        look=reader.look,
     )
 
 
