@@ -156,6 +156,7 @@ class World:
     """A provider, its node, and somebody whom it can pay."""
 
     def __init__(self, store, clock, settings, depth):
+        self.store = store
         self.clock = clock
         self.settings = settings
         self.lightning = MemoryLightning(clock=clock, random_bytes=random.Random(5).randbytes)

@@ -25,9 +25,10 @@ async def test_a_claim_is_seen_while_no_offer_can_be_looked_at(world):
             await asyncio.Event().wait()
         return await honest(seen, policy, lock_key=lock_key)
 
+    offers = [await world.submarine() for _ in range(OFFERS)]
     world.chain.view = view
-    for _ in range(OFFERS):
-        await world.submarine()
+    for offer in offers:
+        world.engine.wake(offer.id)
     await stuck.wait()
     world.set_lock(response, LockStatus.CLAIMED, bytes(range(3, 35)))
     await world.reach(response.id, Settling)

@@ -304,18 +304,19 @@ class ProviderService:
             isinstance(other.state, Failed) for other in (swap, *await self._swaps_on(swap.deal.terms.lock.lock_id))
         ):
             raise _refuse("not_failed", "the payment is not dead for certain")
-        await self._check_refundable(swap.deal)
+        await self._check_refundable(swap)
         from layer2.evm import cooperative_refund_digest
 
         return await self._signer.sign_digest(cooperative_refund_digest(swap.deal.terms.lock))
 
-    async def _check_refundable(self, deal: Deal) -> None:
+    async def _check_refundable(self, swap: StoredSwap) -> None:
         """What the store cannot tell of a life that it has forgotten, the contract and the node can."""
-        lock = deal.terms.lock
-        if (await self._look(lock, deal.terms.depth_policy)).at_depth.status is not LockStatus.LOCKED:
+        terms, lock = swap.deal.terms, swap.deal.terms.lock
+        if (await self._look(lock, terms.depth_policy)).at_depth.status is not LockStatus.LOCKED:
             raise _refuse("not_locked", "the lock is not there, or not deep enough yet")
         payment = await self._node.lookup_payment(lock.preimage_hash)
-        ours = await self._hash_owner(lock.preimage_hash) in (None, deal.id)
+        # Of two offers for one invoice a copy does not know which was paid for.
+        ours = swap.restored or await self._hash_owner(lock.preimage_hash) in (None, swap.deal.id)
         if ours and payment.state not in (PaymentState.NONE, PaymentState.FAILED):
             raise _refuse("not_failed", "the invoice is being paid, or was")
 

@@ -22,6 +22,7 @@ from layer2.swaps._look import Looker
 from layer2.swaps._machine import decide, withdraw
 from layer2.swaps._observations import CancelRequested, ChainView, EffectRefused, HashTaken, Observation, seen_preimage
 from layer2.swaps._ports import StoredSwap, SwapChain, SwapStore, every_unfinished
+from layer2.swaps._restored import decide_restored, looks_first
 from layer2.swaps._states import Deal, NeedsAttention, Role, Watch
 from layer2.terms import SwapDirection
 
@@ -319,18 +320,21 @@ class SwapDriver:
                 return cancelled, True, None
         next_due_s: float | None = None
         trouble: Layer2Error | None = None
-        for watch in sorted(swap.state.watches):
+        first = looks_first(swap.state) if swap.restored else ()
+        for watch in (*first, *sorted(swap.state.watches)):
             try:
                 seen = await self._looker.look(Watch(watch), swap)
             except NodeError as error:
                 # One silent source must not keep the others from being looked at, nor what is wanted from being done.
                 trouble = error
+                if watch in first:
+                    break
                 continue
             if seen is None:
                 continue
             if (moved := await self._observe(swap, seen)) is not None:
                 return moved, True, None
-            if swap_id in self._withdrawals:
+            if swap_id in self._withdrawals and not swap.restored:
                 self._withdrawals.discard(swap_id)
                 decision = withdraw(swap.deal, swap.state, seen)
                 if decision is not None:
@@ -360,7 +364,9 @@ class SwapDriver:
         return await self._observe(swap, refused)
 
     async def _observe(self, swap: StoredSwap, seen: Observation) -> StoredSwap | None:
-        decision = decide(swap.deal, swap.state, seen)
+        decision = decide_restored(swap.state, seen) if swap.restored else None
+        if decision is None:
+            decision = decide(swap.deal, swap.state, seen)
         if decision is None:
             return None
         try:
