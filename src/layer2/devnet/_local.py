@@ -20,7 +20,7 @@ from layer2.config import BobConfig, Layer2Config, LightningConfig, Secret, Sign
 from layer2.devnet._embedded import DEVNET_OFFER
 from layer2.devnet._processes import LOOPBACK
 from layer2.devnet._provider_host import ProviderHost
-from layer2.errors import ConfigurationError
+from layer2.errors import ConfigurationError, NodeNotReady
 from layer2.evm import (
     HTLC_ADDRESS,
     TEST_TOKEN_ADDRESS,
@@ -49,6 +49,8 @@ TOKENS: Final = 100_000_000_000
 """What an account is given at first, in the token's base unit."""
 MINT_GAS: Final = 150_000
 POLL_MS: Final = 250
+_TRIES: Final = 60
+_RETRY_S: Final = 0.5
 REQUESTS_PER_MINUTE: Final = 1_000_000
 """All clients of a devnet come from one address."""
 
@@ -239,7 +241,17 @@ class RealNetwork:
         offer = replace(DEVNET_OFFER, listen_host=LOOPBACK, listen_port=0, requests_per_minute=REQUESTS_PER_MINUTE)
         self._provider = ProviderHost(settings.with_changes(provider=offer), clock=self._clock)
         self._stack.push_async_callback(self._provider.stop)
-        await self._provider.start()
+        await self._start_provider(self._provider)
+
+    async def _start_provider(self, provider: ProviderHost) -> None:
+        """On a busy machine lnd falls behind a chain with a block a second for a moment, and then no provider starts."""
+        for _ in range(_TRIES):
+            try:
+                await provider.start()
+                return
+            except NodeNotReady:
+                await self._clock.sleep(_RETRY_S)
+        await provider.start()
 
     async def _start_minter(self) -> None:
         """An account that deploys and mints, so that the others' nonces are their owners' alone."""
