@@ -87,7 +87,7 @@ test-rest-aloud:
 	@$(BIN)/python -m pytest -m "not real" --ignore=tests/simulation
 
 test-more: $(VENV)/.installed-dev
-	$(call ASIDE,the simulator and the other interpreters run,12)
+	$(call ASIDE,the simulator and the other interpreters run,19)
 
 test-more-aloud: test-simulation
 	@$(MAKE) --no-print-directory test-others
