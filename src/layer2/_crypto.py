@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import cache
 
 from btclib_secp256k1 import dsa, keys, recovery
 
@@ -26,7 +27,9 @@ __all__ = [
 CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
-def _load_keccak() -> Callable[[bytes], bytes]:
+@cache
+def _keccak() -> Callable[[bytes], bytes]:
+    # Loaded when first used: the import costs what most callers never need.
     # safe-pysha3 is five times faster, but has no wheel for every platform and interpreter.
     try:
         import sha3
@@ -38,15 +41,9 @@ def _load_keccak() -> Callable[[bytes], bytes]:
     return lambda data: bytes(keccak_256(data).digest())
 
 
-_keccak: Callable[[bytes], bytes] | None = None
-
-
 def keccak256(data: bytes) -> bytes:
     """Keccak-256 as Ethereum uses it (not NIST's SHA3-256)."""
-    global _keccak  # noqa: PLW0603 (loaded on first use: the import costs what most callers never need)
-    if _keccak is None:
-        _keccak = _load_keccak()
-    return _keccak(data)
+    return _keccak()(data)
 
 
 def sha256(data: bytes) -> bytes:

@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, suppress
+from functools import cache
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -214,18 +215,19 @@ class Closable(Protocol):
 
 
 _open: weakref.WeakSet[Any] = weakref.WeakSet()
-_hooked = False
 
 
 def close_at_exit(item: Closable) -> None:
     """Close ``item`` when the interpreter ends, if it still exists and nobody did before."""
-    global _hooked  # noqa: PLW0603 - the hook is one for the process
     _open.add(item)
-    if not _hooked:
-        _hooked = True
-        # atexit runs after the thread pools were shut down, on which closing depends; this hook runs before.
-        register = getattr(threading, "_register_atexit", atexit.register)
-        register(_close_all)
+    _hook_once()
+
+
+@cache
+def _hook_once() -> None:
+    # atexit runs after the thread pools were shut down, on which closing depends; this hook runs before.
+    register = getattr(threading, "_register_atexit", atexit.register)
+    register(_close_all)
 
 
 def _close_all() -> None:

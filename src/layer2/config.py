@@ -46,7 +46,7 @@ class _Section:
 
     def __repr__(self) -> str:
         shown = []
-        for item in fields(self):  # type: ignore[arg-type]  # every section is one
+        for item in fields(self):  # type: ignore[arg-type]  # every section is a dataclass
             value = getattr(self, item.name)
             if item.metadata.get("sensitive") and value is not None:
                 value = public_url(value)

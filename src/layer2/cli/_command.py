@@ -113,7 +113,7 @@ async def _until_terminated(cli: Cli, work: Coroutine[Any, Any, Any]) -> Any:
     try:
         loop.add_signal_handler(signal.SIGTERM, terminate)
     except (NotImplementedError, RuntimeError, ValueError):
-        # Not in the main thread: whoever runs us there has the signals.
+        # Not in the main thread, or not on this system: whoever runs us there has the signals.
         return await work
     try:
         return await work

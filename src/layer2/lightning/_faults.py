@@ -153,7 +153,8 @@ class FaultyLightningNode:
         seen = self._earlier.setdefault((method, key), [])
         result = await self._faulty(fault, factory, _broken)
         if fault is LightningFault.STALE and seen:
-            return self._rng.choice(seen)  # type: ignore[no-any-return]  # of this very method
+            earlier: T = self._rng.choice(seen)
+            return earlier
         if result not in seen:
             seen.append(result)
         return result
