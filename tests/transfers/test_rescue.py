@@ -7,14 +7,13 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from served_chains import served
 
-from layer2 import BTC, Layer2Config, Layer2Manager, NodeNotReady, StoreConfig, TransferState
+from layer2 import BTC, Layer2Config, Layer2Manager, NodeNotReady, TransferState
 from layer2 import Layer2ProtocolType as P
 from layer2.devnet import EmbeddedNetwork
 from layer2.evm import EvmClient, MemoryTxJournal, SenderSettings, TxSender, encode_balance_of
@@ -40,22 +39,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 SAT = 20_000
 REVERSE = SwapDirection.REVERSE
 POLICY = DepthPolicy(depth=Depth.INCLUDED, confirmations=2)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def network() -> AsyncIterator[EmbeddedNetwork]:
-    async with EmbeddedNetwork() as started:
-        yield started
-
-
-@pytest.fixture
-def config(tmp_path: Path, network: EmbeddedNetwork, monkeypatch: pytest.MonkeyPatch) -> Layer2Config:
-    def again(**_: object) -> nullcontext[EmbeddedNetwork]:
-        network.client_node = network.lightning.connect(network.client_node.node_id)
-        return nullcontext(network)
-
-    monkeypatch.setattr("layer2.devnet.EmbeddedNetwork", again)
-    return Layer2Config.embedded().with_changes(store=StoreConfig(url=f"sqlite:///{tmp_path / 'journal.db'}"))
 
 
 class OtherSigner:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import nullcontext
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from layer2 import BTC, Layer2Config, Layer2Manager, StoreConfig, SystemClock, Transfer, TransferState
+from layer2 import BTC, Layer2Config, Layer2Manager, SystemClock, Transfer, TransferState
 from layer2 import Layer2ProtocolType as P
 from layer2.devnet import EmbeddedNetwork
 from layer2.evm import LOCKUP_TOPIC, EvmClient
@@ -20,24 +18,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SAT = 20_000
 OUT, BACK = (P.BOB, P.LIGHTNING), (P.LIGHTNING, P.BOB)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def network() -> AsyncIterator[EmbeddedNetwork]:
-    async with EmbeddedNetwork() as started:
-        yield started
-
-
-@pytest.fixture
-def config(tmp_path: Path, network: EmbeddedNetwork, monkeypatch: pytest.MonkeyPatch) -> Layer2Config:
-    """One network for all managers of a test, which then are lives of one user."""
-
-    def again(**_: object) -> nullcontext[EmbeddedNetwork]:
-        network.client_node = network.lightning.connect(network.client_node.node_id)
-        return nullcontext(network)
-
-    monkeypatch.setattr("layer2.devnet.EmbeddedNetwork", again)
-    return Layer2Config.embedded().with_changes(store=StoreConfig(url=f"sqlite:///{tmp_path / 'journal.db'}"))
 
 
 async def state_of(network: EmbeddedNetwork) -> tuple[int, int, int]:

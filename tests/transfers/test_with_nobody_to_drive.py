@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import AsyncIterator
-from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
+from locked_transfers import SAT, locked_transfer
 from served_chains import served
 
 from layer2 import (
@@ -23,51 +19,14 @@ from layer2 import (
     Layer2Manager,
     NodeConnectionError,
     NotFound,
-    StoreConfig,
-    Transfer,
     TransferState,
     ValidationError,
 )
 from layer2 import Layer2ProtocolType as P
 from layer2.devnet import EmbeddedNetwork
-from layer2.lightning import InvoiceState, MemoryNode
+from layer2.lightning import MemoryNode
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-SAT = 50_000
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def network() -> AsyncIterator[EmbeddedNetwork]:
-    async with EmbeddedNetwork() as started:
-        yield started
-
-
-@pytest.fixture
-def config(tmp_path: Path, network: EmbeddedNetwork, monkeypatch: pytest.MonkeyPatch) -> Layer2Config:
-    """One network for all managers of a test, which then are lives of one user."""
-
-    def again(**_: object) -> nullcontext[EmbeddedNetwork]:
-        network.client_node = network.lightning.connect(network.client_node.node_id)
-        return nullcontext(network)
-
-    monkeypatch.setattr("layer2.devnet.EmbeddedNetwork", again)
-    return Layer2Config.embedded().with_changes(store=StoreConfig(url=f"sqlite:///{tmp_path / 'journal.db'}"))
-
-
-async def locked_transfer(manager: Layer2Manager, network: EmbeddedNetwork) -> Transfer:
-    """A transfer to a payee who holds the payment: it stays locked."""
-    held = await network.merchant_node.create_hold_invoice(
-        payment_hash=secrets.token_bytes(32), amount_msat=SAT * 1000, expiry_s=3600, cltv_delta=40
-    )
-    started = await manager.start_cross_layer_transfer_async(BTC, SAT, P.BOB, P.LIGHTNING, recipient=held.text)
-    async for record in network.merchant_node.watch_invoice(held.payment_hash):
-        if record.state is InvoiceState.ACCEPTED:
-            break
-    async for event in started.events():
-        if event.state is TransferState.LOCKED:
-            break
-    return await manager.get_transfer_async(started.id)
 
 
 def only_bob(config: Layer2Config, endpoint: str) -> Layer2Config:
@@ -82,7 +41,7 @@ async def test_who_only_reads_lists_transfers_and_verifies_proofs(
         await manager.initialize_all_async()
         proof = await manager.cross_layer_transfer_async(BTC, SAT, P.BOB, P.LIGHTNING)
         await manager.wait_idle_async()
-        locked = await locked_transfer(manager, network)
+        locked = await locked_transfer(manager)
         settled = next(each for each in await manager.list_transfers_async() if each.id != locked.id)
 
     async with served(network) as endpoint, Layer2Manager(only_bob(config, endpoint)) as reader:
@@ -145,7 +104,7 @@ async def test_with_the_lightning_node_down_at_the_start_health_shows_what_is_un
 ) -> None:
     async with Layer2Manager(config) as manager:
         await manager.initialize_all_async()
-        locked = await locked_transfer(manager, network)
+        locked = await locked_transfer(manager)
     assert locked.act_by is not None
     caplog.clear()
 
