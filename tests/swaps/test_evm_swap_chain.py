@@ -20,6 +20,7 @@ from layer2.evm import (
     TxSender,
     TxState,
     UnsignedTransaction,
+    encode_claim,
     encode_lock,
     encode_mint,
     encode_transfer,
@@ -156,6 +157,21 @@ class Stops(MemoryTxJournal):
         self._clock.jump_wall_clock(self._seconds)
         if self._dead:
             raise asyncio.CancelledError
+
+
+async def test_a_node_that_answers_for_a_block_with_the_state_after_the_next_is_not_believed(world):
+    """As anvil does while it mines: what is seen too early would vanish with the next look."""
+    lock = await world.locked()
+    claim = encode_claim(lock, PREIMAGE)
+
+    async def early(params):
+        world.endpoint.lies.clear()
+        await world.call(claim, HTLC_ADDRESS)
+        return await world.evm.call("eth_getStorageAt", [*params[:2], "latest"])
+
+    world.endpoint.lies["eth_getStorageAt"] = early
+    assert (await world.view(lock)).latest.status is LockStatus.LOCKED
+    assert (await world.view(lock)).latest.preimage == PREIMAGE
 
 
 async def test_a_claim_whose_time_passed_before_it_was_first_sent_never_shows_the_preimage(world):

@@ -90,6 +90,7 @@ class EvmSwapChain:
         self._approved: set[tuple[bytes, bytes]] = set()
         self._approving: dict[tuple[bytes, bytes], bytes] = {}
         self._approve_lock = asyncio.Lock()
+        self._phases: dict[bytes, LockStatus] = {}
         self._head: Header | None = None
         self._heads: dict[str, tuple[float, Header]] = {}
         self._head_locks: dict[str, asyncio.Lock] = {}
@@ -103,7 +104,7 @@ class EvmSwapChain:
         finalized = await self._header("finalized")
         deep = await self._deep_block(policy, head, finalized)
         # By hash: three answers of one branch, even while the chain reorganises.
-        latest = await self._slot(lock, head)
+        latest = await self._newest(lock, head)
         if latest.status is LockStatus.NEVER:
             at_depth = final = latest
             if finalized.timestamp < lock.timelock and own_lock is not OwnTransaction.DEAD:
@@ -112,6 +113,8 @@ class EvmSwapChain:
             latest = await self._reading(lock, head)
         at_depth = latest if deep.hash == head.hash else await self._reading(lock, deep)
         final = at_depth if deep.hash == finalized.hash else await self._reading(lock, finalized)
+        if final.status in (LockStatus.CLAIMED, LockStatus.REFUNDED):
+            self._phases.pop(lock.lock_id, None)
         return self._as_view(latest, at_depth, final, head, finalized, own_lock)
 
     def _as_view(
@@ -160,6 +163,16 @@ class EvmSwapChain:
                 if policy.confirmations == 1:
                     return head
                 return await self._header(max(0, head.number - policy.confirmations + 1))
+
+    async def _newest(self, lock: Lock, head: Header) -> LockReading:
+        """A lock's state at the head; asked twice if it is news."""
+        reading = await self._slot(lock, head)
+        if reading.status is not self._phases.get(lock.lock_id, LockStatus.NEVER):
+            # A node that takes in the next block meanwhile may answer for this one with the state after that (anvil does).
+            # By then it knows the next block, and answers for this one by its own state.
+            reading = await self._slot(lock, head)
+            self._phases[lock.lock_id] = reading.status
+        return reading
 
     async def _slot(self, lock: Lock, block: Header) -> LockReading:
         """A lock's state from its storage slot, which costs an endpoint much less than a call."""
