@@ -38,16 +38,35 @@ itself."""
 class _Call:
     """The state of one ``run``: what it is, how far it came, and why it was ended from outside."""
 
-    __slots__ = ("moves_money", "reason", "scope", "started", "task", "timeout", "transfer_id", "tx_id", "what")
+    __slots__ = (
+        "moves_money",
+        "reason",
+        "repeatable",
+        "scope",
+        "started",
+        "task",
+        "timeout",
+        "transfer_id",
+        "tx_id",
+        "what",
+    )
 
     def __init__(
-        self, what: str, tx_id: _TxIdSource, transfer_id: str | None, timeout: Timeout, *, moves_money: bool
+        self,
+        what: str,
+        tx_id: _TxIdSource,
+        transfer_id: str | None,
+        timeout: Timeout,
+        *,
+        moves_money: bool,
+        repeatable: bool,
     ) -> None:
         self.what = what
         self.tx_id = tx_id
         self.transfer_id = transfer_id
         self.timeout = timeout
         self.moves_money = moves_money
+        self.repeatable = repeatable
         self.started = False
         self.reason: _Reason = "timeout"
         self.scope: asyncio.Timeout | None = None
@@ -63,6 +82,7 @@ class _Call:
         """The error that the caller gets for being ended from outside."""
         tx_id = self.tx_id() if callable(self.tx_id) else self.tx_id
         moved = self.started and self.moves_money
+        retry_safe = self.repeatable or not moved
         where = "" if self.started else " before it had a slot; nothing was sent"
         if self.reason == "cancel":
             goes_on = (True if tx_id is not None else None) if moved else False
@@ -72,20 +92,26 @@ class _Call:
                 transfer_id=self.transfer_id,
                 goes_on=goes_on,
                 money_may_have_moved=moved,
-                retry_safe=not moved,
+                retry_safe=retry_safe,
             )
         if self.reason == "closed":
             return AsyncRuntimeError(
-                f"{self.what} was ended by close_async{where}", money_may_have_moved=moved, retry_safe=not moved
+                f"{self.what} was ended by close_async{where}", money_may_have_moved=moved, retry_safe=retry_safe
             )
-        hint = "follow it up with its id, or ask again with the same idempotency key" if moved else None
+        hint = None
+        if moved:
+            hint = "follow it up with its id, or " + (
+                "make the same call again: it goes on with what was begun"
+                if retry_safe
+                else "next time give an idempotency key: without one, asking again may spend twice"
+            )
         return AsyncTimeout(
             f"{self.what} did not end within {limit_s:g} s{where}",
             hint=hint,
             tx_id=tx_id,
             transfer_id=self.transfer_id,
             money_may_have_moved=moved,
-            retry_safe=not moved,
+            retry_safe=retry_safe,
         )
 
 
@@ -184,6 +210,7 @@ class Operations:
         exit: bool = False,
         slot: bool = True,
         moves_money: bool = True,
+        repeatable: bool = False,
     ) -> T:
         """Await ``factory()`` in a slot, within its limits, in the calling task.
 
@@ -199,6 +226,7 @@ class Operations:
             exit: takes a slot that user traffic cannot.
             slot: False for what only awaits other operations.
             moves_money: False for reads, whose errors then say that a retry is safe.
+            repeatable: making the same call again cannot spend twice, whatever became of this one.
 
         Raises:
             AsyncTimeout: the limit passed.
@@ -209,7 +237,7 @@ class Operations:
         """
         self.check(what)
         _check_cancel(cancel)
-        call = _Call(what, tx_id, transfer_id, check_timeout(timeout), moves_money=moves_money)
+        call = _Call(what, tx_id, transfer_id, check_timeout(timeout), moves_money=moves_money, repeatable=repeatable)
         if cancel is not None and cancel.is_set():
             call.reason = "cancel"
             raise call.error(limit_s=None)

@@ -387,6 +387,7 @@ class TransferService:
                 what="waiting for a transfer",
                 transfer_id=transfer_id,
                 slot=False,
+                repeatable=True,
             )
         except (AsyncTimeout, TaskCancelled) as error:
             error.run_again_by = self._engine.act_by(transfer_id)
@@ -411,13 +412,19 @@ class TransferService:
 
         try:
             return await self._operations.run(
-                work, timeout=None if timeout is None else timeout, cancel=cancel, what="a transfer", slot=False
+                work,
+                timeout=timeout,
+                cancel=cancel,
+                what="a transfer",
+                slot=False,
+                repeatable=arguments.idempotency_key is not None,
             )
         except AsyncTimeout as error:
             swap = await self._stored(ids)
             error.transfer_id = None if swap is None else swap.id
             error.run_again_by = None if swap is None else self._engine.act_by(swap.id)
             error.money_may_have_moved = swap is not None
+            error.retry_safe = swap is None or arguments.idempotency_key is not None
             raise
         except TaskCancelled as error:
             swap = await self._stored(ids)
@@ -426,6 +433,7 @@ class TransferService:
                 error.transfer_id = swap.id
                 error.run_again_by = (await self.get(swap.id)).act_by if error.goes_on else None
             error.money_may_have_moved = error.goes_on
+            error.retry_safe = not error.goes_on or arguments.idempotency_key is not None
             raise
         except asyncio.CancelledError:
             # The task's own cancellation: ask for the transfer to be abandoned, and let the exception pass at once.

@@ -198,7 +198,10 @@ class AsyncRuntimeError(Layer2Error, RuntimeError):
 
 
 class AsyncTimeout(Layer2Error, TimeoutError):
-    """A time limit passed. What was begun may still happen: follow it up with the id, or ask again with the same key."""
+    """A time limit passed. What was begun may still happen: follow it up with the id, or ask again with the same key.
+
+    An instance is ``retry_safe`` if the call had an idempotency key, only waited, or had sent nothing yet.
+    """
 
     tx_id: Any = None
     transfer_id: str | None = None

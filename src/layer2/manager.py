@@ -416,7 +416,7 @@ class Layer2Manager:
 
         try:
             await self._operations.run(
-                wait, timeout=timeout, cancel=cancel, what="waiting for all transfers", slot=False
+                wait, timeout=timeout, cancel=cancel, what="waiting for all transfers", slot=False, repeatable=True
             )
         except (AsyncTimeout, TaskCancelled) as error:
             error.run_again_by = engine.run_again_by

@@ -340,11 +340,14 @@ async def test_a_time_limit_after_sending_gives_the_id(start_anvil):
         await asyncio.Event().wait()
 
     client.rpc.send_raw, real = hang, client.rpc.send_raw
-    with pytest.raises(AsyncTimeout) as caught:
-        await client.transfer_asset_async(ETH, 5, FRIEND, timeout=0.3, idempotency_key="k")
-    assert sent.is_set()
-    assert caught.value.money_may_have_moved
-    assert caught.value.tx_id is not None
+    for key in ("k", None):
+        sent.clear()
+        with pytest.raises(AsyncTimeout) as caught:
+            await client.transfer_asset_async(ETH, 5, FRIEND, timeout=0.3, idempotency_key=key)
+        assert sent.is_set()
+        assert caught.value.money_may_have_moved
+        assert caught.value.tx_id is not None
+        assert caught.value.retry_safe is (key is not None)
     client.rpc.send_raw = real
     await client.close_async()
 

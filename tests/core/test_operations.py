@@ -158,6 +158,10 @@ async def test_a_limit_that_passes_in_the_operation_carries_the_id_known_by_then
     assert caught.value.money_may_have_moved
     assert not caught.value.retry_safe
     with pytest.raises(AsyncTimeout) as caught:
+        await operations.run(submit, what="submit", timeout=0.01, repeatable=True)
+    assert caught.value.money_may_have_moved
+    assert caught.value.retry_safe
+    with pytest.raises(AsyncTimeout) as caught:
         await operations.run(asyncio.Event().wait, what="read", timeout=0, moves_money=False)
     assert caught.value.retry_safe
 

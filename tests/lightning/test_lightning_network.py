@@ -212,6 +212,8 @@ async def test_time_limit_and_cancellation_leave_the_payment_to_the_node(line, a
     with pytest.raises(AsyncTimeout) as late:
         await alice.submit_transaction_async(LightningPayment(invoice=invoice.text), timeout=0.01)
     assert late.value.tx_id.hash == HASH
+    assert late.value.money_may_have_moved
+    assert late.value.retry_safe, "an invoice is paid once, however often it is asked for"
     status = await alice.get_transaction_status_async(late.value.tx_id)
     assert (status.outcome, status.depth) == (Outcome.NONE, Depth.PENDING)
     assert not status.is_final

@@ -106,13 +106,15 @@ async def test_cancelled_with_its_task_nothing_is_left_that_nobody_drives(
 async def test_a_limit_of_the_call_itself_never_abandons(manager: Layer2Manager) -> None:
     before = await token_balance(manager)
     for limit_s in (0.02, 0.05, 0.1, 0.2):
+        key = f"within {limit_s} s" if limit_s < 0.1 else None
         with pytest.raises(AsyncTimeout) as caught:
-            await manager.cross_layer_transfer_async(BTC, SAT, P.BOB, P.LIGHTNING, timeout=limit_s)
+            await manager.cross_layer_transfer_async(BTC, SAT, P.BOB, P.LIGHTNING, timeout=limit_s, idempotency_key=key)
         stored = await manager.list_transfers_async(limit=20)
         if caught.value.transfer_id is None:
             assert not caught.value.money_may_have_moved
         else:
             assert caught.value.transfer_id in {transfer.id for transfer in stored}
+        assert caught.value.retry_safe is (caught.value.transfer_id is None or key is not None)
     await manager.wait_idle_async(timeout=60)
     states = {transfer.state for transfer in await manager.list_transfers_async(limit=20)}
     assert states <= {TransferState.SETTLED}

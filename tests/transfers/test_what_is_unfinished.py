@@ -20,6 +20,7 @@ async def test_a_time_limit_and_a_close_name_the_time(caplog: pytest.LogCaptureF
             with pytest.raises(AsyncTimeout) as caught:
                 await wait
             assert caught.value.run_again_by == transfer.act_by
+            assert caught.value.retry_safe, "waiting again spends nothing"
         assert manager.health().run_again_by == transfer.act_by
     # The embedded provider is closed as well: it has paid and not yet claimed.
     said = [record for record in caplog.records if getattr(record, "event_code", "") == "swap.unfinished"]

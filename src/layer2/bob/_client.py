@@ -202,10 +202,7 @@ class BobClient(Layer2ProtocolAsync):
         """
         self._check("submit_transaction_async")
         if isinstance(transaction, EvmCall):
-            call = transaction
-            return await self._submitting(
-                lambda progress: self._submit(call, call.idempotency_key, progress), timeout, cancel
-            )
+            return await self._submit(transaction, transaction.idempotency_key, timeout, cancel)
         if not isinstance(transaction, SignedEvmTransaction):
             raise ValidationError(f"BOB does not take a {type(transaction).__name__}", field="transaction")
         signed = decode_transaction(transaction.raw)
@@ -220,15 +217,16 @@ class BobClient(Layer2ProtocolAsync):
                 record = await sender.submit_signed(signed.raw, key=key, progress=progress)
                 return await self._status_after(record.hash, progress)
 
-            return await self._submitting(submit_own, timeout, cancel)
+            return await self._submitting(submit_own, timeout, cancel, repeatable=True)  # one nonce
         tx_id = TxId(layer=Layer2ProtocolType.BOB, hash=signed.hash)
 
         async def submit_foreign() -> TxStatus:
             await send_foreign(self._rpc, signed, self._clock, tx_id=tx_id)
             return TxStatus(tx_id=tx_id, outcome=Outcome.NONE, depth=Depth.PENDING)
 
+        what = "sending a signed transaction"
         return await self._operations.run(
-            submit_foreign, timeout=timeout, cancel=cancel, what="sending a signed transaction", tx_id=tx_id
+            submit_foreign, timeout=timeout, cancel=cancel, what=what, tx_id=tx_id, repeatable=True
         )
 
     async def get_transaction_status_async(
@@ -295,20 +293,15 @@ class BobClient(Layer2ProtocolAsync):
         form = self.registry.form(asset_id, self.preset.chain_id)
         to = self._recipient(recipient, form)
         units = convert_amount(amount, asset_id.decimals, form.decimals)
-        if form.contract is None:
-            call = EvmCall(to=to, value_wei=units)
-        else:
-            call = EvmCall(to=form.contract, data=encode_transfer(to, units))
+        token = form.contract
+        call = EvmCall(to=token, data=encode_transfer(to, units)) if token else EvmCall(to=to, value_wei=units)
 
         async def ready() -> None:
-            if form.contract is not None:
-                await self._check_token(form.contract, form)
+            if token is not None:
+                await self._check_token(token, form)
                 await self._check_balance(form, units)
 
-        status = await self._submitting(
-            lambda progress: self._submit(call, idempotency_key, progress, ready), timeout, cancel
-        )
-        return status.tx_id
+        return (await self._submit(call, idempotency_key, timeout, cancel, ready)).tx_id
 
     async def verify_proof_async(
         self, proof: Proof, *, timeout: Timeout = DEFAULT, cancel: asyncio.Event | None = None
@@ -394,6 +387,8 @@ class BobClient(Layer2ProtocolAsync):
         submit: Callable[[SubmitProgress], Awaitable[TxStatus]],
         timeout: Timeout,
         cancel: asyncio.Event | None,
+        *,
+        repeatable: bool,
     ) -> TxStatus:
         """Run a submission without a slot, since most of it waits for the account's turn; its network operations have their own."""
         progress = SubmitProgress()
@@ -410,6 +405,7 @@ class BobClient(Layer2ProtocolAsync):
                 what="sending a transaction",
                 tx_id=known_id,
                 slot=False,
+                repeatable=repeatable,
             )
         except (TaskCancelled, AsyncTimeout, AsyncRuntimeError) as error:
             if not progress.begun:
@@ -422,7 +418,8 @@ class BobClient(Layer2ProtocolAsync):
         self,
         call: EvmCall,
         key: str | None,
-        progress: SubmitProgress,
+        timeout: Timeout,
+        cancel: asyncio.Event | None,
         ready: Callable[[], Awaitable[None]] | None = None,
     ) -> TxStatus:
         sender = self.sender
@@ -435,8 +432,11 @@ class BobClient(Layer2ProtocolAsync):
         async def estimate() -> int:
             return await self._read(prepare, DEFAULT, None, "preparing a transaction", None)
 
-        record = await sender.submit(call, key=key, progress=progress, estimate=estimate)
-        return await self._status_after(record.hash, progress)
+        async def submit(progress: SubmitProgress) -> TxStatus:
+            record = await sender.submit(call, key=key, progress=progress, estimate=estimate)
+            return await self._status_after(record.hash, progress)
+
+        return await self._submitting(submit, timeout, cancel, repeatable=key is not None)
 
     async def _status_after(self, tx_hash: bytes, progress: SubmitProgress) -> TxStatus:
         if progress.attached:

@@ -117,7 +117,9 @@ class LightningNetwork(NodeLayer):
                 await self._journal.finish(transaction.idempotency_key, decision)
             return await self._pay(invoice, transaction, attached=attached)
 
-        record = await self._operations.run(operation, timeout=timeout, cancel=cancel, what=what, tx_id=tx_id)
+        record = await self._operations.run(
+            operation, timeout=timeout, cancel=cancel, what=what, tx_id=tx_id, repeatable=True
+        )
         return status_of(record)
 
     async def _pay(self, invoice: Invoice, payment: LightningPayment, *, attached: bool) -> PaymentRecord:
@@ -179,7 +181,13 @@ class LightningNetwork(NodeLayer):
             return await self._transfer(address, amount, idempotency_key, begun)
 
         record = await self._operations.run(
-            operation, timeout=timeout, cancel=cancel, what=what, tx_id=lambda: begun[0] if begun else None
+            operation,
+            timeout=timeout,
+            cancel=cancel,
+            what=what,
+            tx_id=lambda: begun[0] if begun else None,
+            # An invoice is paid once, however often it is asked for. Without a key, a Lightning address would give another.
+            repeatable=idempotency_key is not None or isinstance(address, InvoiceText),
         )
         status = status_of(record)
         if status.outcome is not Outcome.SUCCEEDED:

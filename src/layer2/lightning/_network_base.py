@@ -214,7 +214,7 @@ class NodeLayer(Layer2ProtocolAsync):
         self, what: str, factory: Callable[[], Awaitable[None]], timeout: Timeout, cancel: asyncio.Event | None
     ) -> None:
         self._ready(what)
-        await self._operations.run(factory, timeout=timeout, cancel=cancel, what=what, exit=True)
+        await self._operations.run(factory, timeout=timeout, cancel=cancel, what=what, exit=True, repeatable=True)
 
     async def watch_invoice_async(self, payment_hash: bytes) -> AsyncGenerator[InvoiceRecord, None]:
         """The record now and after each change, ending after SETTLED or CANCELED. A lost connection is made again.

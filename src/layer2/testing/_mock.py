@@ -95,7 +95,13 @@ class Expectation:
     async def _outcome(self, clock: Clock, limit_s: float | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if limit_s is not None and limit_s < self._delay_s:
             await clock.sleep(limit_s)
-            raise AsyncTimeout(f"{self.method} did not end within {limit_s:g} s")
+            moves_money = self.method not in _READS
+            key = kwargs.get("idempotency_key") or getattr(args[0] if args else None, "idempotency_key", None)
+            raise AsyncTimeout(
+                f"{self.method} did not end within {limit_s:g} s",
+                money_may_have_moved=moves_money,
+                retry_safe=key is not None or not moves_money,
+            )
         if self._delay_s > 0:
             await clock.sleep(self._delay_s)
         if self._error is not None:
