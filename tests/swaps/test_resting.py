@@ -9,7 +9,19 @@ from swap_worlds import CLAIMED, LOCKED, NEVER, NOW, REFUNDED, make_deal, make_v
 
 from layer2.errors import NodeConnectionError
 from layer2.storage import Store, SwapJournal
-from layer2.swaps import AwaitingLock, Closed, Locked, NoCounterparty, Refunding, Revealed, Role, Settled, SwapEngine
+from layer2.swaps import (
+    Agreed,
+    AwaitingLock,
+    Closed,
+    Locked,
+    NoCounterparty,
+    Refunding,
+    Revealed,
+    Role,
+    Settled,
+    SwapEngine,
+    WaitsForBlockError,
+)
 from layer2.terms import SwapDirection
 from layer2.testing import VirtualClock
 
@@ -22,6 +34,7 @@ class Chain:
         self.shown = {}
         self.looked = []
         self.silent = set()
+        self.not_yet = 0
         self.news = asyncio.Queue()
 
     async def view(self, lock, policy, *, lock_key):
@@ -35,6 +48,12 @@ class Chain:
         if isinstance(news, Exception):
             raise news
         return news
+
+    async def send_lock(self, key, lock, *, not_after, max_gas_wei):
+        if self.not_yet:
+            self.not_yet -= 1
+            raise WaitsForBlockError("the allowance is being included")
+        self.shown[lock.lock_id] = (LOCKED, LOCKED, NEVER)
 
     async def send_refund(self, key, lock, *, deadline):
         self.shown[lock.lock_id] = (REFUNDED, REFUNDED, REFUNDED)
@@ -168,6 +187,17 @@ async def test_a_swap_at_rest_is_looked_at_when_its_timelock_passes(world):
     states = Counter(type(swap.state) for swap in world.engine.open_swaps)
     assert states[Locked] == 0
     assert set(states) <= {Refunding}
+
+
+async def test_what_waits_for_a_block_is_no_fault(world, caplog):
+    """It is tried at the pace of blocks, however often, and warns of nothing."""
+    caplog.set_level("WARNING", "layer2")
+    world.chain.not_yet = 8
+    deal = await world.stored(1, Agreed())
+    await world.start()
+    await world.clock.sleep(10)
+    assert isinstance(await world.state(deal), Locked)
+    assert not caplog.records
 
 
 async def test_an_exit_does_not_wait_for_swaps_that_have_no_deadline(world):

@@ -76,6 +76,7 @@ if TYPE_CHECKING:
         StoredSwap,
         SwapChain,
         SwapStore,
+        WaitsForBlockError,
         ask_at_once,
         every_unfinished,
     )
@@ -142,7 +143,10 @@ _HOMES = {
         "CancelRequested ChainView EffectRefused HashTaken InvoiceStatus InvoiceView LockReading LockStatus Observation "
         "OwnTransaction PaymentStatus PaymentView RefundOffer"
     ),
-    "_ports": "Ask Counterparty NoCounterparty StoredEffect StoredSwap SwapChain SwapStore ask_at_once every_unfinished",
+    "_ports": (
+        "Ask Counterparty NoCounterparty StoredEffect StoredSwap SwapChain SwapStore WaitsForBlockError ask_at_once "
+        "every_unfinished"
+    ),
     "_preimage": "FORBIDDEN_HASHES PreimageSource preimage_label search_preimage",
     "_provider_client": "HttpProvider ProviderApi",
     "_requests": "Account Place Price SwapRequests",
@@ -241,6 +245,7 @@ __all__ = [
     "SwapResponse",
     "SwapStatus",
     "SwapStore",
+    "WaitsForBlockError",
     "Watch",
     "act_by",
     "ask_at_once",

@@ -21,7 +21,7 @@ from layer2.swaps._effects import Decision
 from layer2.swaps._look import Looker
 from layer2.swaps._machine import decide, withdraw
 from layer2.swaps._observations import CancelRequested, ChainView, EffectRefused, HashTaken, Observation, seen_preimage
-from layer2.swaps._ports import StoredSwap, SwapChain, SwapStore, every_unfinished
+from layer2.swaps._ports import StoredSwap, SwapChain, SwapStore, WaitsForBlockError, every_unfinished
 from layer2.swaps._restored import decide_restored, looks_first
 from layer2.swaps._states import Deal, NeedsAttention, Role, Watch
 from layer2.terms import SwapDirection
@@ -344,6 +344,9 @@ class SwapDriver:
         for wanted in swap.effects:
             try:
                 answer = await self._actor.act(swap, wanted, lambda: self.wake(swap_id))
+            except WaitsForBlockError as error:
+                log_event(logger, logging.DEBUG, "swap.waits_for_block", f"swap {swap_id}: {error}")
+                continue
             except NodeError as error:
                 if isinstance(error, ExitRefusedError):
                     self._alarm_once(swap.deal, "swap.exit_refused", error.message)

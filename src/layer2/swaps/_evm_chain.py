@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from layer2.errors import Expired, Layer2Error, NodeNotReady, UnexpectedReply, UnknownOutcome
+from layer2.errors import Expired, Layer2Error, UnexpectedReply, UnknownOutcome
 from layer2.evm import (
     CLAIM_GAS,
     LOCK_GAS,
@@ -27,6 +27,7 @@ from layer2.evm import (
     storage_slot,
 )
 from layer2.swaps._observations import ChainView, LockReading, LockStatus, OwnTransaction
+from layer2.swaps._ports import WaitsForBlockError
 from layer2.transactions import Depth, EvmCall
 
 if TYPE_CHECKING:
@@ -298,7 +299,7 @@ class EvmSwapChain:
                 key = f"approve:{lock.token}:{lock.contract}:{nonce}"
                 self._approving[pair] = (await self._sender.submit(call, key=key, exit=True)).hash
         # Not awaited here: a swap that waits for its allowance must not keep others from being driven.
-        raise NodeNotReady("the allowance of the contract is being included")
+        raise WaitsForBlockError("the allowance of the contract is being included")
 
     async def _submit_exit(
         self, call: EvmCall, key: str, *, not_after: int | None = None, deadline: int | None = None

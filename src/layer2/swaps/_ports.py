@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeVar, runtime_checkable
 
+from layer2.errors import NodeNotReady
 from layer2.swaps._effects import Effect
 from layer2.swaps._observations import ChainView, Observation
 from layer2.swaps._states import Deal, State
@@ -18,6 +19,7 @@ __all__ = [
     "StoredSwap",
     "SwapChain",
     "SwapStore",
+    "WaitsForBlockError",
     "ask_at_once",
     "every_unfinished",
     "offers_of",
@@ -26,6 +28,10 @@ __all__ = [
 T = TypeVar("T")
 PAGE: Final = 200
 """Swaps read at once."""
+
+
+class WaitsForBlockError(NodeNotReady):
+    """Something of ours must be included first. No fault: it is tried again at the usual pace."""
 
 
 class Ask(Protocol):
@@ -45,7 +51,7 @@ class SwapChain(Protocol):
     """The EVM chain as a swap sees it. Every ``send`` is idempotent by its key: asked again, it sends the same bytes again.
 
     A send raises ``Expired``, ``InsufficientFunds``, ``FeeLimitExceeded`` or ``SignerError`` only if nothing was signed and
-    nothing will be; a ``NodeError`` says nothing about the outcome.
+    nothing will be; a ``NodeError`` says nothing about the outcome, but for ``WaitsForBlockError``, which only asks for patience.
     """
 
     async def view(self, lock: Lock, policy: DepthPolicy, *, lock_key: str | None) -> ChainView:
