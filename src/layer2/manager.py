@@ -252,8 +252,8 @@ class Layer2Manager:
         protocol = self._protocols.get(name)
         if protocol is not None:
             return protocol
-        if name not in self._names() and name not in set(Layer2ProtocolType):
-            raise ValidationError(f"there is no layer {name[:40]!r}", field="protocol_type")
+        if name not in (known := sorted({*self._names(), *map(str, Layer2ProtocolType)})):
+            raise ValidationError(f"there is no layer {name[:40]!r}, only {', '.join(known)}", field="protocol_type")
         if self._factory is None and not self._given:
             raise AsyncRuntimeError("the manager is not initialised", hint="await initialize_all_async() first")
         raise ConfigurationError(f"the layer {name} is not configured", key=name, hint=f"add a [{name}] section")
@@ -314,7 +314,7 @@ class Layer2Manager:
         Raises:
             SwapRefunded: it failed and the money is back; SwapRefused, SwapExpired: nothing was bound.
             UnknownOutcome: it needs attention (``reason``).
-            FeeLimitExceeded, InsufficientFunds, ValidationError: refused before anything was sent.
+            FeeLimitExceeded, InsufficientFunds, ValidationError, Expired (the invoice): refused before anything was sent.
             AsyncTimeout, TaskCancelled: the wait ended; ``transfer_id`` says under which id it goes on.
         """
         service = self._service("cross_layer_transfer_async")

@@ -17,6 +17,7 @@ from layer2 import (
     ConfigurationError,
     Depth,
     EvmCall,
+    Expired,
     FeeLimitExceeded,
     IdempotencyConflict,
     InsufficientFunds,
@@ -35,7 +36,7 @@ from layer2 import (
     ValidationError,
 )
 from layer2 import Layer2ProtocolType as P
-from layer2.lightning import InvoiceState
+from layer2.lightning import InvoiceState, decode_invoice
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -228,8 +229,28 @@ async def test_amounts_that_are_none(manager: Layer2Manager, amount: object, err
 
 @pytest.mark.parametrize("amount", [999, 5_000_001])
 async def test_amounts_outside_the_providers_limits(manager: Layer2Manager, amount: int) -> None:
-    with pytest.raises(AmountError, match="1000 to 5000000"):
+    with pytest.raises(SwapRefused, match="1000 to 5000000") as caught:
         await manager.cross_layer_transfer_async(BTC, amount, P.BOB, P.LIGHTNING)
+    assert caught.value.rule == "limits", "the rule by which the provider itself would refuse"
+
+
+async def test_an_expired_invoice_is_the_same_mistake_on_every_way(manager: Layer2Manager) -> None:
+    network = manager.embedded_network
+    assert network is not None
+    lightning = await manager.get_protocol_async(P.LIGHTNING)
+    invoice = await network.merchant_node.create_invoice(amount_msat=SAT * 1000, expiry_s=1)
+    at = decode_invoice(invoice.text).expires_at
+    while network.clock.now_ms() < at * 1000:
+        await asyncio.sleep(0.1)
+    for call in (
+        manager.cross_layer_transfer_async(BTC, SAT, P.BOB, P.LIGHTNING, recipient=invoice.text),
+        manager.quote_cross_layer_transfer_async(BTC, SAT, P.BOB, P.LIGHTNING, recipient=invoice.text),
+        lightning.transfer_asset_async(BTC, SAT, invoice.text),
+    ):
+        with pytest.raises(Expired) as caught:
+            await call
+        assert caught.value.expired_at == at
+        assert not caught.value.money_may_have_moved
 
 
 Call = Callable[[Layer2Manager], Awaitable[object]]
@@ -290,7 +311,7 @@ Call = Callable[[Layer2Manager], Awaitable[object]]
         (lambda m: m.verify_cross_layer_proof_async("{}"), ProofError, "from_json"),
         (lambda m: m.list_transfers_async(state="done"), ValidationError, "none of agreed"),
         (lambda m: m.get_transfer_async("ab" * 16), NotFound, "no swap"),
-        (lambda m: m.get_protocol_async("rootstock"), ValidationError, "rootstock"),
+        (lambda m: m.get_protocol_async("rootstock"), ValidationError, "rootstock.*bob, lightning"),
     ],
 )
 async def test_arguments_that_cannot_be_right(

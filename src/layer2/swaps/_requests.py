@@ -16,6 +16,7 @@ from layer2.addresses import EvmAddress
 from layer2.assets import AssetForm, convert_amount
 from layer2.errors import (
     AmountError,
+    Expired,
     FeeLimitExceeded,
     InsufficientFunds,
     InvoiceError,
@@ -148,7 +149,7 @@ class SwapRequests:
         """What the provider asks now. Refuses a provider of another place.
 
         Raises:
-            SwapRefused: wrong place, or it accepts nothing now. AmountError: outside its limits.
+            SwapRefused: wrong place, it accepts nothing now, or the amount is outside its limits.
             FeeLimitExceeded: above a bound; ``quote`` is the ``Price``.
         """
         info = await self._ask("asking a provider for its price", self._provider.info)
@@ -170,9 +171,9 @@ class SwapRequests:
             raise SwapRefused("the provider counts with other timing constants than this network's", rule="timing")
         low, high = self._to_sat(pair.limits.minimal), self._to_sat(pair.limits.maximal)
         if not low <= amount_sat <= high:
-            raise AmountError(
+            raise SwapRefused(
                 f"the provider swaps {low} to {high} satoshi at a time, not {amount_sat}",
-                field="amount",
+                rule="limits",
                 hint="split the amount, or ask another provider",
             )
         # The exits of what is open already need their gas too.
@@ -270,7 +271,7 @@ class SwapRequests:
         """Decode somebody's invoice and refuse what cannot be paid by a swap.
 
         Raises:
-            InvoiceError: wrong network, expired, no amount; AmountError: another amount than asked.
+            InvoiceError: wrong network, no amount; Expired: it has expired; AmountError: another amount than asked.
         """
         invoice = decode_invoice(text)
         if invoice.network != self.place.lightning_network:
@@ -280,7 +281,7 @@ class SwapRequests:
         if invoice.amount_msat is None:
             raise InvoiceError("the invoice has no amount", field="amount", hint="ask the payee for one with an amount")
         if invoice.expires_at <= self._now_s():
-            raise InvoiceError("the invoice has expired", field="expiry", hint="ask the payee for a new one")
+            raise Expired("the invoice has expired", expired_at=invoice.expires_at, hint="ask the payee for a new one")
         needed = -(-invoice.amount_msat // MSAT)
         if amount_sat is not None and needed != amount_sat:
             raise AmountError(
