@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures.thread
+import inspect
 import os
+import re
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,12 +18,13 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from anyio.from_thread import start_blocking_portal
 
-from layer2.errors import AsyncRuntimeError
+from layer2.errors import AsyncRuntimeError, Layer2Error, ValidationError
 
 __all__ = ["Portal", "SyncIterator", "close_at_exit"]
 
 T = TypeVar("T")
 
+_ASYNC_CALL = re.compile(r"\b(?:await )?(\w+)_async\b")
 CANCEL_POLL_S = 0.02
 """How often a waiting call looks at its ``threading.Event``, which cannot call back."""
 
@@ -58,8 +61,10 @@ class Portal:
 
         Raises:
             AsyncRuntimeError: called on the portal's own thread, after close, or after fork; or closed while it ran.
+            ValidationError: ``cancel`` is no event of threads.
         """
         self.check(what)
+        _check_cancel(cancel)
         event = None if cancel is None else asyncio.Event()
         if event is not None and cancel is not None and cancel.is_set():
             event.set()
@@ -80,6 +85,9 @@ class Portal:
                 if not future.done():
                     self._loop.call_soon_threadsafe(event.set)
             return future.result()
+        except Layer2Error as error:
+            _name_twins(error)
+            raise
         except concurrent.futures.CancelledError as error:
             raise AsyncRuntimeError(f"{what}: it was closed meanwhile", money_may_have_moved=True) from error
         finally:
@@ -155,6 +163,26 @@ class Portal:
         # The loop may have ended by itself: then there is nothing to stop.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(_spawn, self._stop)
+
+
+def _check_cancel(cancel: object) -> None:
+    """Refuse what no thread can set: an ``asyncio.Event`` that another thread sets wakes nobody."""
+    if cancel is None:
+        return
+    if not callable(getattr(cancel, "is_set", None)) or inspect.iscoroutinefunction(getattr(cancel, "wait", None)):
+        raise ValidationError(
+            f"cancel is a threading.Event, not {type(cancel).__module__}.{type(cancel).__name__}",
+            field="cancel",
+            hint="an asyncio.Event is for the _async calls",
+        )
+
+
+def _name_twins(error: Layer2Error) -> None:
+    """Let an error name the calls that its reader has."""
+    error.message = _ASYNC_CALL.sub(r"\1_sync", error.message)
+    error.args = (error.message,)
+    if error.hint is not None:
+        error.hint = _ASYNC_CALL.sub(r"\1_sync", error.hint)
 
 
 class SyncIterator(Generic[T]):

@@ -37,7 +37,8 @@ class Layer2ManagerSync(ManagerMethods):
     """``Layer2Manager`` for code that is not async; use it as ``with Layer2ManagerSync(config) as manager``.
 
     ``cancel`` is a ``threading.Event``. Ctrl-C ends the wait, not what was already set going: a transfer that has bound money goes
-    on, in this process or the next. If the interpreter ends with the manager open, it is closed in order, in bounded time.
+    on, in this process or the next. If the interpreter ends with the manager open, it is closed in order, in bounded time. The
+    embedded network has no twin here: its nodes are asynchronous.
 
     Raises:
         ConfigurationError: as ``Layer2Config.load`` does, if neither ``config`` nor ``protocols`` is given.

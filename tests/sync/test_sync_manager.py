@@ -17,7 +17,14 @@ import pytest
 import layer2
 from layer2.assets import BTC
 from layer2.config import Layer2Config
-from layer2.errors import AsyncRuntimeError, AsyncTimeout, ConfigurationError, NotFound, TaskCancelled
+from layer2.errors import (
+    AsyncRuntimeError,
+    AsyncTimeout,
+    ConfigurationError,
+    NotFound,
+    TaskCancelled,
+    ValidationError,
+)
 from layer2.protocol import Layer2ProtocolType as P
 from layer2.sync import Layer2ManagerSync, Layer2ProtocolSync, TransferSync
 from layer2.testing import ANY, MockLayer2Protocol
@@ -99,6 +106,25 @@ def test_cancel_is_a_threading_event(manager):
         manager.cross_layer_transfer_sync(BTC, 1, P.BOB, P.LIGHTNING, cancel=cancel)
     with pytest.raises(TaskCancelled):
         manager.wait_idle_sync(cancel=cancel)
+
+
+@pytest.mark.parametrize("cancel", [asyncio.Event(), "now", 1, True])
+def test_another_cancel_is_refused(manager, cancel):
+    with pytest.raises(ValidationError, match=r"threading\.Event, not") as caught:
+        manager.wait_idle_sync(cancel=cancel)
+    assert caught.value.field == "cancel"
+
+
+def test_errors_name_the_calls_that_their_reader_has():
+    with (
+        Layer2ManagerSync(protocols={"mock": MockLayer2Protocol("mock")}) as manager,
+        pytest.raises(AsyncRuntimeError) as caught,
+    ):
+        manager.cross_layer_transfer_sync(BTC, 1, P.BOB, P.LIGHTNING)
+    assert str(caught.value) == (
+        "cross_layer_transfer_sync: the manager is not initialised (initialize_all_sync() first)"
+    )
+    assert caught.value.args == ("cross_layer_transfer_sync: the manager is not initialised",)
 
 
 def test_events_are_an_iterator_that_can_be_left(manager, fake_manager):
