@@ -360,15 +360,3 @@ def leaves_no_room_to_claim():
         stack.enter_context(patch.object(_deadlines, "claim_room_s", lambda *_: 0))
         stack.enter_context(patch.object(_simulation_checks, "claim_room_s", lambda *_: 0))
         yield
-
-
-@bug(PROVIDER, SUBMARINE)
-def gives_up_when_the_lock_is_gone_while_it_pays():
-    def wrong(right, deal, state, seen):
-        gone = isinstance(seen, ChainView) and seen.latest.status is not LockStatus.LOCKED
-        if gone and isinstance(state, Paying):
-            return Decision(state=Failed(reason="the lock is gone"))
-        return right(deal, state, seen)
-
-    with _decide(PROVIDER, SUBMARINE, wrong):
-        yield
