@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from rescues import SAT, command, make_lock, rescue_of, tokens, until
 from served_chains import served
 
-from layer2 import BTC, Layer2Config, Layer2Manager, NodeNotReady, TransferState
+from layer2 import BTC, Layer2Config, Layer2Manager, TransferState
 from layer2 import Layer2ProtocolType as P
 from layer2.devnet import EmbeddedNetwork
-from layer2.evm import EvmClient, MemoryTxJournal, SenderSettings, TxSender, encode_balance_of
-from layer2.lightning import LightningNode
-from layer2.protocol import Signer
 from layer2.signers import LocalSigner
 from layer2.swaps import (
     DEVNET_TIMING,
-    EvmSwapChain,
     Locked,
     Locking,
     LockStatus,
@@ -31,14 +24,11 @@ from layer2.swaps import (
     RescuePlan,
     search_window_ms,
 )
-from layer2.terms import DepthPolicy, Lock, SwapDirection
-from layer2.transactions import Depth
+from layer2.terms import SwapDirection
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SAT = 20_000
 REVERSE = SwapDirection.REVERSE
-POLICY = DepthPolicy(depth=Depth.INCLUDED, confirmations=2)
 
 
 class OtherSigner:
@@ -53,51 +43,6 @@ class OtherSigner:
 
     async def derive_secret(self, label: bytes) -> bytes:
         return await self._local.derive_secret(label)
-
-
-@asynccontextmanager
-async def rescue_of(
-    network: EmbeddedNetwork, signer: Signer, node: LightningNode | None = None
-) -> AsyncIterator[tuple[Rescue, EvmSwapChain]]:
-    client, journal = EvmClient(network.transport()), MemoryTxJournal()
-    sender = TxSender(
-        client,
-        signer,
-        journal,
-        chain_id=network.evm.chain_id,
-        clock=network.clock,
-        settings=SenderSettings(poll_interval_s=0.2),
-    )
-    await sender.start()
-    chain = EvmSwapChain(client=client, sender=sender, journal=journal, clock=network.clock, block_time_s=1)
-    try:
-        work = Rescue(
-            client=client,
-            chain=chain,
-            journal=journal,
-            signer=signer,
-            contract=network.contract,
-            chain_id=network.evm.chain_id,
-            timing=DEVNET_TIMING,
-            policy_for=lambda _amount: POLICY,
-            clock=network.clock,
-            node=node,
-        )
-        yield work, chain
-    finally:
-        await sender.close()
-
-
-async def tokens(network: EmbeddedNetwork) -> int:
-    assert network.token.contract is not None
-    client = EvmClient(network.transport())
-    return int.from_bytes(await client.call(network.token.contract, encode_balance_of(network.client_signer.address)))
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(60):
-        while not await condition():
-            await asyncio.sleep(0.05)
 
 
 async def plans(work: Rescue) -> list[RescuePlan]:
@@ -160,33 +105,6 @@ async def test_a_lock_of_the_provider_is_claimed_with_the_preimage_that_the_key_
         assert all(plan.refunder for plan in await plans(work))
 
 
-async def make_lock(network: EmbeddedNetwork, chain: EvmSwapChain, preimage_hash: bytes, *, seconds: int) -> Lock:
-    """A lock of the client's for the provider, of which no store knows."""
-    head = await EvmClient(network.transport()).header()
-    assert head is not None
-    assert network.token.contract is not None
-    lock = Lock(
-        chain_id=network.evm.chain_id,
-        contract=network.contract,
-        preimage_hash=preimage_hash,
-        amount=SAT,
-        token=network.token.contract,
-        claimer=network.provider_signer.address,
-        refunder=network.client_signer.address,
-        timelock=head.timestamp + seconds,
-    )
-
-    async def locked() -> bool:
-        try:
-            await chain.send_lock(f"lock {preimage_hash.hex()}", lock, not_after=lock.timelock)
-        except NodeNotReady:
-            return False  # the allowance of the contract is being included
-        return (await chain.view(lock, POLICY, lock_key=None)).latest.status is LockStatus.LOCKED
-
-    await until(locked)
-    return lock
-
-
 async def test_a_lock_of_ours_is_refunded_once_its_timelock_has_passed(
     network: EmbeddedNetwork,
 ) -> None:
@@ -240,16 +158,6 @@ async def test_the_search_covers_a_whole_swap_and_stops(network: EmbeddedNetwork
     assert wider == (first - 60_000, last + 60_000)
 
 
-async def command(*arguments: str, code: int = 0) -> str:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "layer2", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    out, err = await process.communicate()
-    assert process.returncode == code, err.decode()
-    assert "Traceback" not in err.decode()
-    return out.decode()
-
-
 async def test_the_command_needs_the_key_and_an_endpoint_and_nothing_else(
     config: Layer2Config, network: EmbeddedNetwork, tmp_path: Path
 ) -> None:
@@ -295,22 +203,3 @@ async def test_the_command_needs_the_key_and_an_endpoint_and_nothing_else(
         assert [(plan["action"], plan["status"]) for plan in done if plan["sent"]] == [("claim", "claimed")]
         people = await command("rescue", "--config", str(settings), "--from-block", "0")
         assert "can be refunded from" in people
-
-
-async def test_a_provider_claims_what_its_node_has_paid_for(network: EmbeddedNetwork) -> None:
-    invoice = await network.merchant_node.create_invoice(amount_msat=SAT * 1000)
-    async with rescue_of(network, network.client_signer) as (_, chain):
-        lock = await make_lock(network, chain, invoice.payment_hash, seconds=60)
-    node, provider = network.provider_node, network.provider_signer
-
-    async def plan_of(work: Rescue) -> RescuePlan:
-        (found,) = [found for found in await work.find(from_block=0) if found.lock == lock]
-        return await work.plan(found)
-
-    async with rescue_of(network, provider, node) as (work, _):
-        assert (await plan_of(work)).action is RescueAction.NO_PREIMAGE, "not paid yet: there is no preimage to be had"
-        await node.pay(invoice.text, fee_limit_msat=10_000, cltv_limit=200, time_limit_s=30)
-        plan = await plan_of(work)
-        assert (plan.action, plan.refunder, plan.not_after) == (RescueAction.CLAIM, False, None)
-        assert await work.send(plan)
-        assert await work.wait(plan) is LockStatus.CLAIMED

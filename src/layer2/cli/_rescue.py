@@ -1,9 +1,10 @@
-"""``layer2 rescue``: refund and claim what the chain shows, when the store is lost."""
+"""``layer2 rescue``: refund, claim and settle what the chain shows, when the store is lost."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -24,7 +25,8 @@ from layer2.connect import (
     registry_of,
     token_of,
 )
-from layer2.evm import HTLC_ADDRESS, MemoryTxJournal
+from layer2.evm import HTLC_ADDRESS, LockPhase, MemoryTxJournal
+from layer2.lightning import InvoiceState
 from layer2.storage import SqlTxJournal, Store, swaps
 from layer2.swaps import EvmSwapChain, FoundLock, Rescue, RescueAction, RescuePlan
 
@@ -47,8 +49,18 @@ _TEXT: Final = {
     RescueAction.NOT_DEEP: "not deep enough in the chain yet: run this again in a minute",
     RescueAction.NO_PREIMAGE: "this key gives no preimage for it: a wrong clock (--search-s), or a provider's lock, whose "
     "preimage is with the payment at its Lightning node (--provider)",
+    RescueAction.SETTLE: "was claimed, and your node holds the payment for it, which goes back if nobody takes it: --send",
+    RescueAction.CLAIM_AGAIN: "your node has the payment for it, so it is claimed for the other side: --send",
     RescueAction.DRIVEN: "the store knows it: layer2 run",
 }
+_NOTHING_HELD: Final = {
+    None: "was claimed, and your node knows no payment for it: nothing to do, if it is the node of that time",
+    InvoiceState.OPEN: "was claimed, and no payment for it has arrived at your node",
+    InvoiceState.CANCELED: "was claimed, and the payment for it went back",
+}
+_ASK_THE_NODE: Final = (
+    "was claimed: nothing to do, but for a provider, whose node may hold the payment for it (--provider)"
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -61,20 +73,23 @@ async def rescue(
     from_block: Annotated[
         int | None, typer.Option(help="First block to look at; by default that of 61 days ago.", min=0)
     ] = None,
-    send: Annotated[bool, typer.Option("--send", help="Refund and claim; without it nothing is sent.")] = False,
+    send: Annotated[bool, typer.Option("--send", help="Refund, claim and settle; without it nothing is done.")] = False,
     force: Annotated[bool, typer.Option("--force", help="With --send: also claims that are late.")] = False,
     search_s: Annotated[
         int, typer.Option(help="Seconds by which your clock may have been wrong when a transfer was made.", min=0)
     ] = 0,
     provider: Annotated[
         bool,
-        typer.Option("--provider", help="For a provider: its store, and the preimages that its node has paid for."),
+        typer.Option(
+            "--provider",
+            help="For a provider: its store, and its node's preimages and held payments.",
+        ),
     ] = False,
 ) -> ExitCode:
     """Find your locks on the chain from your key alone, and refund or claim them. For when the store is lost.
 
-    Needs [bob] and [signer]; neither the store nor, but for a provider, a Lightning node. What the store still knows is left to
-    layer2 run.
+    Needs [bob] and [signer]; neither the store nor, but for a provider, a Lightning node: it takes the payments that it holds for
+    locks that were claimed. What the store still knows is left to layer2 run.
     """
     if cli.config.is_embedded:
         raise ConfigurationError(
@@ -95,7 +110,7 @@ async def rescue(
                 cli.say(f"no lock of {bob.account} since block {first}")
             return ExitCode.OK
         cli.emit_people(lambda: _table(plans, decimals))
-        results = [await _carry_out(cli, work, plan, force=force) for plan in plans]
+        results = await _carry_out(cli, work, plans, force=force)
     cli.emit([result for result, _ in results])
     codes = [code for _, code in results if code is not ExitCode.OK]
     return min(codes, default=ExitCode.OK)
@@ -178,22 +193,59 @@ async def _plan(work: Rescue, store: Store | None, found: FoundLock) -> RescuePl
     return plan
 
 
-async def _carry_out(cli: Cli, work: Rescue, plan: RescuePlan, *, force: bool) -> tuple[dict[str, Any], ExitCode]:
-    name = f"lock {plan.found.lock.lock_id.hex()[:16]}"
+async def _carry_out(
+    cli: Cli, work: Rescue, plans: list[RescuePlan], *, force: bool
+) -> list[tuple[dict[str, Any], ExitCode]]:
+    """All are begun before one is waited for, and first what needs no transaction: held payments go back by themselves."""
+    order = sorted(range(len(plans)), key=lambda at: plans[at].action is not RescueAction.SETTLE)
+    begun = {at: await _begin(cli, work, plans[at], force=force) for at in order}
+    return [await _finish(cli, work, plan, begun[at]) for at, plan in enumerate(plans)]
+
+
+async def _begin(cli: Cli, work: Rescue, plan: RescuePlan, *, force: bool) -> bool | Layer2Error:
     try:
-        if not await work.send(plan, late=force):
-            return {**_json(plan), "sent": False}, ExitCode.OK
-        cli.step(f"{name}: sent; waiting until it is deep enough")
+        return await work.send(plan, late=force)
+    except Layer2Error as error:
+        cli.note(f"{_name(plan)}: {error}")
+        return error
+
+
+async def _finish(
+    cli: Cli, work: Rescue, plan: RescuePlan, begun: bool | Layer2Error
+) -> tuple[dict[str, Any], ExitCode]:
+    if isinstance(begun, Layer2Error):
+        return {**_json(plan), "sent": False, "error": str(begun)}, code_for(begun)
+    if not begun:
+        return {**_json(plan), "sent": False}, ExitCode.OK
+    if plan.action is RescueAction.SETTLE:
+        plan = replace(plan, invoice=InvoiceState.SETTLED)
+        cli.step(f"{_name(plan)}: the payment was taken; waiting until the claim is deep enough")
+    else:
+        cli.step(f"{_name(plan)}: sent; waiting until it is deep enough")
+    try:
         with cli.working("waiting"):
             status = await work.wait(plan)
     except Layer2Error as error:
-        cli.note(f"{name}: {error}")
-        return {**_json(plan), "sent": False, "error": str(error)}, code_for(error)
-    cli.say(f"{name}: {status.value}")
+        cli.note(f"{_name(plan)}: {error}")
+        return {**_json(plan), "sent": True, "error": str(error)}, code_for(error)
+    cli.say(f"{_name(plan)}: {status.value}")
     return {**_json(plan), "sent": True, "status": status.value}, ExitCode.OK
 
 
+def _name(plan: RescuePlan) -> str:
+    return f"lock {plan.found.lock.lock_id.hex()[:16]}"
+
+
 def _words(plan: RescuePlan) -> str:
+    if plan.action is RescueAction.NOTHING_HELD:
+        return _NOTHING_HELD[plan.invoice]
+    if (
+        plan.action is RescueAction.NONE
+        and plan.refunder
+        and plan.found.phase is LockPhase.CLAIMED
+        and not plan.invoice
+    ):
+        return _ASK_THE_NODE
     by = plan.not_after
     return _TEXT[plan.action].format(
         timelock=utc(plan.found.lock.timelock), not_after="any time" if by is None else utc(by)
@@ -214,6 +266,7 @@ def _json(plan: RescuePlan) -> dict[str, Any]:
         "action": plan.action.value,
         "claim_by": plan.not_after,
         "preimage_time_ms": plan.time_ms,
+        "invoice": None if plan.invoice is None else plan.invoice.value,
     }
 
 

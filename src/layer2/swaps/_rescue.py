@@ -13,18 +13,19 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from layer2._crypto import sha256
-from layer2.errors import UnexpectedReply
+from layer2.errors import NotFound, UnexpectedReply
 from layer2.evm import LOCKUP_TOPIC, LockPhase, LockupEvent, decode_htlc_event, decode_status, encode_status
+from layer2.lightning import InvoiceState
 from layer2.signers import LocalSigner
 from layer2.swaps._deadlines import latest_claim_start, may_claim
-from layer2.swaps._observations import ChainView, LockStatus
+from layer2.swaps._observations import ChainView, LockStatus, seen_preimage
 from layer2.swaps._preimage import preimage_label, search_preimage
 
 if TYPE_CHECKING:
     from layer2._clock import Clock
     from layer2.addresses import EvmAddress
     from layer2.evm import EvmClient, Log, TxJournal
-    from layer2.lightning import LightningNode
+    from layer2.lightning import InvoiceRecord, LightningNode
     from layer2.protocol import Signer
     from layer2.swaps._evm_chain import EvmSwapChain
     from layer2.terms import ChainTiming, DepthPolicy, Lock
@@ -40,7 +41,7 @@ class RescueAction(StrEnum):
     """What is to be done with a lock."""
 
     NONE = "none"
-    """It was claimed or refunded."""
+    """It was claimed or refunded, and nothing is left to do."""
     REFUND = "refund"
     """Its timelock has passed: it can be refunded now."""
     REFUND_LATER = "refund_later"
@@ -53,6 +54,12 @@ class RescueAction(StrEnum):
     """It is not deep enough in the chain to show the preimage for it."""
     NO_PREIMAGE = "no_preimage"
     """We are its claimer, but the key gives no preimage of its hash for the times that were searched."""
+    SETTLE = "settle"
+    """We are its refunder, it was claimed, and our node holds the payment for it: it is settled with the preimage of the claim."""
+    NOTHING_HELD = "nothing_held"
+    """We are its refunder, it was claimed, and our node has no payment for it: see ``RescuePlan.invoice``."""
+    CLAIM_AGAIN = "claim_again"
+    """We are its refunder and have its preimage, so it is never refunded: it is claimed for its claimer."""
     DRIVEN = "driven"
     """The store knows it: ``layer2 run`` does what is to be done."""
 
@@ -81,6 +88,8 @@ class RescuePlan:
     """``t``, from which the preimage was derived."""
     not_after: int | None = None
     """Unix seconds after which the claim is not begun any more."""
+    invoice: InvoiceState | None = None
+    """What our node says of its invoice of the lock's hash; None if it has none, or was not asked."""
 
     def left_to_the_store(self) -> RescuePlan:
         """The plan for a lock that a store knows."""
@@ -102,6 +111,13 @@ def plan_refund(found: FoundLock, policy: DepthPolicy, head_timestamp: int) -> R
     due = head_timestamp >= found.lock.timelock
     action = RescueAction.REFUND if due else RescueAction.REFUND_LATER
     return RescuePlan(found=found, action=action, refunder=True, policy=policy)
+
+
+def plan_known(found: FoundLock, policy: DepthPolicy, view: ChainView, preimage: bytes) -> RescuePlan:
+    """What to do with a lock of which we are the refunder and whose preimage is known, besides settling its payment."""
+    standing = view.latest.status is LockStatus.LOCKED
+    action = RescueAction.CLAIM_AGAIN if standing else RescueAction.NONE
+    return RescuePlan(found=found, action=action, refunder=True, policy=policy, preimage=preimage)
 
 
 def plan_claim(
@@ -143,7 +159,7 @@ class Rescue:
         policy_for: how deep a lock of an amount must be before its preimage is shown.
         clock: the time.
         extra_search_s: widens the search for preimages either way, for a clock that was wrong.
-        node: of a provider: it has the preimages of the payments that it made.
+        node: of a provider: it has the preimages of the payments that it made, and holds the payments for the provider's locks.
     """
 
     def __init__(
@@ -226,14 +242,13 @@ class Rescue:
             NodeError: the endpoint failed; SignerError: the signer refused.
         """
         lock, policy = found.lock, self._policy_for(found.lock.amount)
-        refunder = lock.refunder == self._signer.address
+        if lock.refunder == self._signer.address:
+            return await self._plan_as_refunder(found, policy)
         if found.phase is not LockPhase.LOCKED:
-            return RescuePlan(found=found, action=RescueAction.NONE, refunder=refunder, policy=policy)
+            return RescuePlan(found=found, action=RescueAction.NONE, refunder=False, policy=policy)
         view = await self._chain.view(lock, policy, lock_key=None)
         if view.latest.status is not LockStatus.LOCKED:
-            return RescuePlan(found=found, action=RescueAction.NONE, refunder=refunder, policy=policy)
-        if refunder:
-            return plan_refund(found, policy, view.head_timestamp)
+            return RescuePlan(found=found, action=RescueAction.NONE, refunder=False, policy=policy)
         if self._node is not None:
             payment = await self._node.lookup_payment(lock.preimage_hash)
             if payment.preimage is not None and sha256(payment.preimage) == lock.preimage_hash:
@@ -248,6 +263,44 @@ class Rescue:
         record = await self._journal.get(_key(lock, RescueAction.CLAIM))
         secret = await self._search(found)
         return plan_claim(found, policy, self._timing, view, secret, sent=record is not None and record.sent)
+
+    async def _plan_as_refunder(self, found: FoundLock, policy: DepthPolicy) -> RescuePlan:
+        lock = found.lock
+        invoice = await self._invoice(lock)
+        state = None if invoice is None else invoice.state
+        held = state is InvoiceState.ACCEPTED
+        if found.phase is not LockPhase.LOCKED and not held:
+            missing = found.phase is LockPhase.CLAIMED and self._node is not None and state is not InvoiceState.SETTLED
+            action = RescueAction.NOTHING_HELD if missing else RescueAction.NONE
+            return RescuePlan(found=found, action=action, refunder=True, policy=policy, invoice=state)
+        view = await self._chain.view(lock, policy, lock_key=None)
+        preimage = seen_preimage(view)
+        if preimage is None and invoice is not None and state is InvoiceState.SETTLED:
+            if invoice.preimage is None or sha256(invoice.preimage) != lock.preimage_hash:
+                raise UnexpectedReply("the node says that an invoice is settled, and does not show its preimage")
+            preimage = invoice.preimage
+        if preimage is not None:
+            plan = plan_known(found, policy, view, preimage)
+            # At once, however deep the claim is: the preimage is out, and the payment goes back by itself if nobody takes it. From
+            # then on the node's record keeps the lock from being refunded, whatever a reorganisation does.
+            return replace(plan, action=RescueAction.SETTLE if held else plan.action, invoice=state)
+        if view.latest.status is not LockStatus.LOCKED:
+            return RescuePlan(found=found, action=RescueAction.NONE, refunder=True, policy=policy, invoice=state)
+        return replace(plan_refund(found, policy, view.head_timestamp), invoice=state)
+
+    async def _invoice(self, lock: Lock) -> InvoiceRecord | None:
+        if self._node is None:
+            return None
+        try:
+            return await self._node.lookup_invoice(lock.preimage_hash)
+        except NotFound:
+            return None
+
+    async def _take_payment(self, lock: Lock, preimage: bytes) -> None:
+        assert self._node is not None
+        invoice = await self._invoice(lock)
+        if invoice is not None and invoice.state is InvoiceState.ACCEPTED:
+            await self._node.settle_invoice(preimage)
 
     async def _search(self, found: FoundLock) -> tuple[int, bytes] | None:
         lock = found.lock
@@ -276,28 +329,53 @@ class Rescue:
         return None
 
     async def send(self, plan: RescuePlan, *, late: bool = False) -> bool:
-        """Send what the plan says. False if it says nothing that can be done now; ``late``: also a claim that is late.
+        """Do what the plan says. False if it says nothing that can be done now; ``late``: also a claim that is late.
 
         Raises:
-            InsufficientFunds, FeeLimitExceeded, Expired: nothing was sent; NodeError: it is not known what became of it.
+            InsufficientFunds, FeeLimitExceeded, Expired: nothing was sent, or there is no held payment any more; NotFound: the node
+                has no such invoice any more; NodeError: it is not known what became of it.
         """
         lock = plan.found.lock
-        if plan.action is RescueAction.REFUND:
-            await self._chain.send_refund(_key(lock, RescueAction.REFUND), lock, deadline=None)
-            return True
-        if plan.action is RescueAction.CLAIM or (late and plan.action is RescueAction.CLAIM_LATE):
-            assert plan.preimage is not None
-            key = _key(lock, RescueAction.CLAIM)
-            await self._chain.send_claim(key, lock, plan.preimage, not_after=plan.not_after)
-            return True
-        return False
+        match plan.action:
+            case RescueAction.REFUND:
+                await self._chain.send_refund(_key(lock, RescueAction.REFUND), lock, deadline=None)
+            case RescueAction.SETTLE:
+                assert self._node is not None
+                assert plan.preimage is not None
+                await self._node.settle_invoice(plan.preimage)
+            case RescueAction.CLAIM | RescueAction.CLAIM_AGAIN:
+                await self._claim(plan)
+            case RescueAction.CLAIM_LATE if late:
+                await self._claim(plan)
+            case _:
+                return False
+        return True
+
+    async def _claim(self, plan: RescuePlan) -> None:
+        assert plan.preimage is not None
+        lock = plan.found.lock
+        await self._chain.send_claim(_key(lock, RescueAction.CLAIM), lock, plan.preimage, not_after=plan.not_after)
 
     async def wait(self, plan: RescuePlan) -> LockStatus:
-        """Wait until the lock is claimed or refunded at the depth of the plan's policy."""
+        """Wait until the lock is claimed or refunded at the depth of the plan's policy.
+
+        A provider's lock that is claimed has its payment taken, also if a refund was on its way; from then on, a claim that a
+        reorganisation takes away is sent again for its claimer.
+
+        Raises:
+            InsufficientFunds, FeeLimitExceeded: that claim cannot be sent; NodeError: the endpoint failed.
+        """
+        lock = plan.found.lock
         while True:
-            view = await self._chain.view(plan.found.lock, plan.policy, lock_key=None)
+            view = await self._chain.view(lock, plan.policy, lock_key=None)
+            preimage = seen_preimage(view)
+            if plan.action is RescueAction.REFUND and self._node is not None and preimage is not None:
+                plan = replace(plan, action=RescueAction.SETTLE, preimage=preimage)
+                await self._take_payment(lock, preimage)
             if view.at_depth.status in (LockStatus.CLAIMED, LockStatus.REFUNDED):
                 return view.at_depth.status
+            if plan.action is RescueAction.SETTLE and view.latest.status is LockStatus.LOCKED:
+                await self._claim(plan)
             await self._clock.sleep(self._timing.evm_block_s / 2)
 
 
