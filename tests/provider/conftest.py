@@ -155,7 +155,7 @@ class ClientAccount:
 class World:
     """A provider, its node, and somebody whom it can pay."""
 
-    def __init__(self, store, clock, settings, depth):
+    def __init__(self, store, clock, settings, depth, timing):
         self.store = store
         self.clock = clock
         self.settings = settings
@@ -178,7 +178,7 @@ class World:
         self.account = ScriptedAccount()
         self.metrics = ProviderMetrics()
         token = AssetForm(asset=BTC, chain_id=60808, contract=TOKEN, decimals=8)
-        self.place = ProviderPlace(chain_id=60808, contract=CONTRACT, token=token, timing=DEVNET_TIMING)
+        self.place = ProviderPlace(chain_id=60808, contract=CONTRACT, token=token, timing=timing)
         self.inventory = Inventory(token, clock)
         self.journal = SwapJournal(store, Role.PROVIDER)
         held = HeldParts(self.node, self.inventory, settings.max_held_per_channel)
@@ -305,11 +305,11 @@ def client_account():
 async def make_world(clock):
     async with AsyncExitStack() as stack:
 
-        async def make(depth=ANY_DEPTH, **settings):
+        async def make(depth=ANY_DEPTH, timing=DEVNET_TIMING, **settings):
             store = await Store.open("sqlite://", clock=clock)
             stack.push_async_callback(store.close)
             defaults = {"min_amount": 1_000, "max_amount": 1_000_000, "listen_port": 0, "requests_per_minute": 10_000}
-            world = World(store, clock, ProviderConfig(**defaults | settings), depth)
+            world = World(store, clock, ProviderConfig(**defaults | settings), depth, timing)
             await world.engine.start()
             stack.push_async_callback(world.close)
             return world

@@ -6,7 +6,7 @@ from layer2 import EvmAddress
 from layer2.config import DepthRule
 from layer2.errors import AmountError, InsufficientFunds, NodeError, NotFound, SwapRefused
 from layer2.lightning import PaymentState, decode_invoice, encode_invoice
-from layer2.swaps import FORBIDDEN_HASHES, Failed, Locking, LockStatus, Offered, Paying
+from layer2.swaps import BOB_TIMING, FORBIDDEN_HASHES, Failed, Locking, LockStatus, Offered, Paying
 from layer2.terms import DepthPolicy
 from layer2.transactions import Depth
 
@@ -148,6 +148,22 @@ async def test_an_invoice_that_is_held_for_too_long_is_refused(world):
         payment_hash=bytes(range(1, 33)), amount_msat=50_000_000, memo="", expiry_s=5_000, cltv_delta=2_000
     )
     await refused(world.submarine(invoice=long_lived.text), "timelock")
+
+
+async def test_an_invoice_that_asks_for_an_absurd_cltv_delta_is_refused_at_once(make_world, clock):
+    """Anybody can sign one: with Bitcoin's block times the provider would count for days, and settle nothing meanwhile."""
+    world = await make_world(timing=BOB_TIMING)
+    unsigned = encode_invoice(
+        network="regtest",
+        timestamp=clock.now_ms() // 1000,
+        payment_hash=bytes(range(32)),
+        payment_secret=bytes(32),
+        amount_msat=50_000_000,
+        description="",
+        expiry_s=86_400,
+        min_final_cltv_delta=2**64 - 1,
+    )
+    await refused(world.submarine(invoice=unsigned.sign(b"\x05" * 32).text), "timelock")
 
 
 async def test_an_invoice_of_the_provider_itself_is_refused(world):

@@ -85,6 +85,14 @@ class TestQuantiles:
         assert slow_s(timing, blocks) <= slow_s(timing, blocks + 1)
         assert fast_s(timing, blocks) <= fast_s(timing, blocks + 1)
 
+    @presets
+    @pytest.mark.parametrize("blocks", [4_096, 4_097, 10**9, 2**64 - 1])
+    def test_more_blocks_than_any_node_accepts_are_answered_for_at_once_and_on_the_safe_side(self, timing, blocks):
+        """An invoice may ask for that many: without a bound whoever reads one would count for days."""
+        mean = blocks * timing.bitcoin_block_ms // 1000
+        assert fast_s(timing, blocks - 1) <= fast_s(timing, blocks) <= mean
+        assert max(mean, slow_s(timing, blocks - 1)) <= slow_s(timing, blocks)
+
     def test_the_margin_of_the_rate_goes_both_ways(self):
         wide = replace(FINE, bitcoin_rate_margin_percent=25)
         assert slow_s(wide, 10) == pytest.approx(slow_s(FINE, 10) * 1.25, abs=2)

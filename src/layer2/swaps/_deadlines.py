@@ -50,6 +50,10 @@ _NEGLIGIBLE = 1e-18
 """Part of a sum below which the rest of its falling terms is left out."""
 _HALVINGS = 48
 
+_MOST_BLOCKS = 4096
+"""More than any time lock that nodes accept (lnd: 2016 blocks). An invoice may ask for more, up to 2^64 - 1, and a sum takes the
+longer the more blocks it is about: beyond this there is a bound on the safe side instead."""
+
 DEFAULT_FINAL_CLTV = 80
 """What lnd's invoices ask for."""
 
@@ -124,7 +128,9 @@ def slow_s(timing: ChainTiming, blocks: int) -> int:
     """Within this time ``blocks`` Bitcoin blocks are found, but for a chance of ``QUANTILE``; rounded up."""
     if blocks <= 0:
         return 0
-    times = _slow_blocks(blocks) if timing.bitcoin_poisson else float(blocks)
+    times = float(blocks)
+    if timing.bitcoin_poisson:
+        times = _slow_blocks(blocks) if blocks <= _MOST_BLOCKS else 2.0 * blocks
     return math.ceil(times * timing.bitcoin_block_ms * (100 + timing.bitcoin_rate_margin_percent) / 100_000)
 
 
@@ -132,7 +138,7 @@ def fast_s(timing: ChainTiming, blocks: int) -> int:
     """``blocks`` Bitcoin blocks take at least this long, but for a chance of ``QUANTILE``; rounded down."""
     if blocks <= 0:
         return 0
-    times = _fast_blocks(blocks) if timing.bitcoin_poisson else float(blocks)
+    times = _fast_blocks(min(blocks, _MOST_BLOCKS)) if timing.bitcoin_poisson else float(blocks)
     return math.floor(times * timing.bitcoin_block_ms * 100 / (1000 * (100 + timing.bitcoin_rate_margin_percent)))
 
 
