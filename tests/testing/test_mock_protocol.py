@@ -112,6 +112,40 @@ async def test_mistakes_in_expectations_are_told_at_once():
         await mock.transfer_asset_async(BTC, 1, "x")
 
 
+async def test_a_mock_of_a_layer_has_that_layers_own_calls():
+    async with MockLayer2Protocol("lightning") as lightning, MockLayer2Protocol("bob") as bob:
+        lightning.expect("create_invoice_async", amount_msat=5_000, memo="coffee").returns("an invoice")
+        lightning.expect("settle_invoice_async", ANY).raises(NodeConnectionError("gone"))
+        bob.expect("balance_async", BTC).returns(17).times(2)
+        assert await lightning.create_invoice_async(amount_msat=5_000, memo="coffee", expiry_s=60) == "an invoice"
+        with pytest.raises(NodeConnectionError):
+            await lightning.settle_invoice_async(bytes(32), timeout=5)
+        assert await bob.balance_async(BTC) == await bob.balance_async(BTC, None) == 17
+        assert lightning.calls[0].arguments == {"amount_msat": 5_000, "memo": "coffee", "expiry_s": 60}
+        assert not hasattr(bob, "create_invoice_async")
+        with pytest.raises(TypeError, match="amount"):
+            lightning.expect("create_invoice_async", amount=5)
+    mock = MockLayer2Protocol("lightning")
+    with pytest.raises(MockFailure, match="unexpected: lookup_invoice_async"):
+        await mock.lookup_invoice_async(bytes(32))
+    with pytest.raises(MockFailure, match="unexpected: lookup_invoice_async"):
+        mock.verify()
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("create_invoice_async", r"mock has no call 'create_invoice_async': only lightning .*\('lightning'\) plays"),
+        ("balance_async", "only bob has it"),
+        ("cross_layer_transfer_async", "did you mean transfer_asset_async"),
+        ("x", "it has close_async, .*wait_for_transaction_async"),
+    ],
+)
+def test_a_call_that_a_mock_does_not_have_is_refused_with_what_to_do(method, words):
+    with pytest.raises(AttributeError, match=words):
+        MockLayer2Protocol().expect(method)
+
+
 async def test_initialise_and_close_need_no_expectation_but_can_have_one():
     mock = MockLayer2Protocol("mine", strict_life=True)
     with pytest.raises(AsyncRuntimeError):

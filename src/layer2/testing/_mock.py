@@ -7,6 +7,8 @@ import difflib
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -29,9 +31,27 @@ _METHODS = {
     for name in sorted(Layer2ProtocolAsync.__abstractmethods__)
     if name.endswith("_async")
 }
+_LAYERS = {"bob": ("layer2.bob", "BobClient"), "lightning": ("layer2.lightning", "LightningNetwork")}
+_MOVES_MONEY = (
+    "submit_transaction_async",
+    "transfer_asset_async",
+    "settle_invoice_async",
+    "cancel_invoice_async",
+)
 _WITHOUT_RESULT = ("close_async", "initialize_async")
 _MISSING: Any = object()
 _ALL_CAPABILITIES = Capabilities(hold_invoices=True, proofs=(), depths=tuple(Depth), smart_contracts=True)
+
+
+@cache
+def _methods_of(protocol_type: str) -> Mapping[str, inspect.Signature]:
+    """What the layer of this name has, its own calls included; of an unknown one, what all have. Iterators are no calls."""
+    if protocol_type not in _LAYERS:
+        return _METHODS
+    module, name = _LAYERS[protocol_type]
+    members = inspect.getmembers(getattr(import_module(module), name), inspect.iscoroutinefunction)
+    own = {name: inspect.signature(member) for name, member in members if not name.startswith("_")}
+    return own | _METHODS
 
 
 class MockFailure(AssertionError):
@@ -95,7 +115,7 @@ class Expectation:
     async def _outcome(self, clock: Clock, limit_s: float | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if limit_s is not None and limit_s < self._delay_s:
             await clock.sleep(limit_s)
-            moves_money = self.method not in _READS
+            moves_money = self.method in _MOVES_MONEY
             key = kwargs.get("idempotency_key") or getattr(args[0] if args else None, "idempotency_key", None)
             raise AsyncTimeout(
                 f"{self.method} did not end within {limit_s:g} s",
@@ -120,7 +140,8 @@ class MockLayer2Protocol(Layer2ProtocolAsync):
     """Stands for any layer in tests of applications.
 
     Args:
-        protocol_type: name of the layer that it plays.
+        protocol_type: name of the layer that it plays; as ``bob`` or ``lightning`` it has the calls of ``BobClient`` or
+            ``LightningNetwork`` too, but for iterators.
         capabilities: what it says it can do; None: everything.
         in_order: calls must come in the order of ``expect``.
         clock: on which ``after`` waits.
@@ -161,6 +182,20 @@ class MockLayer2Protocol(Layer2ProtocolAsync):
         """What it was told to declare."""
         return self._capabilities
 
+    if not TYPE_CHECKING:  # a type checker would take it for any attribute at all
+
+        def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+            """The calls that only the layer of this name has."""
+            if name.startswith("_") or name not in _methods_of(self._protocol_type):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            parameters = _methods_of(self._protocol_type)[name].parameters
+
+            async def call(*args: Any, cancel: asyncio.Event | None = None, **kwargs: Any) -> Any:
+                kwargs.setdefault("timeout", parameters["timeout"].default)
+                return await self._call(name, args, cancel=cancel, **kwargs)
+
+            return call
+
     def expect(self, method: str, *args: Any, **kwargs: Any) -> Expectation:
         """Expect a call of ``method`` with these arguments; ``ANY`` matches everything.
 
@@ -170,10 +205,10 @@ class MockLayer2Protocol(Layer2ProtocolAsync):
             AttributeError: no such method.
             TypeError: arguments that the method does not take, or too few.
         """
-        signature = _METHODS.get(method)
+        methods = _methods_of(self._protocol_type)
+        signature = methods.get(method)
         if signature is None:
-            close = difflib.get_close_matches(method, _METHODS, n=1)
-            raise AttributeError(f"a layer has no method {method!r}; {f'did you mean {close[0]}?' if close else ''}")
+            raise AttributeError(f"{self._protocol_type} has no call {method!r}{_instead_of(method, methods)}")
         bound = signature.bind(self, *args, **kwargs)
         named = set(bound.arguments)
         bound.apply_defaults()
@@ -222,12 +257,14 @@ class MockLayer2Protocol(Layer2ProtocolAsync):
             timeout=None,
             cancel=cancel,
             slot=False,
-            moves_money=method not in _READS,
+            moves_money=method in _MOVES_MONEY,
         )
 
     def _answer(self, method: str, limit: Timeout, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
-        signature = _METHODS[method]
-        bound = signature.bind(self, *args, **kwargs).arguments
+        signature = _methods_of(self._protocol_type)[method]
+        binding = signature.bind(self, *args, **kwargs)
+        binding.apply_defaults()
+        bound = binding.arguments
         del bound["self"]
         keyword_only = inspect.Parameter.KEYWORD_ONLY
         call = MockCall(
@@ -322,7 +359,12 @@ class MockLayer2Protocol(Layer2ProtocolAsync):
         await self._operations.close_async(grace_s=0)
 
 
-_READS = frozenset(_METHODS) - {"submit_transaction_async", "transfer_asset_async"}
+def _instead_of(method: str, methods: Mapping[str, inspect.Signature]) -> str:
+    owners = [layer for layer in _LAYERS if method in _methods_of(layer)]
+    if owners:
+        return f": only {owners[0]} has it, which MockLayer2Protocol({owners[0]!r}) plays"
+    close = difflib.get_close_matches(method, methods, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; it has {', '.join(sorted(methods))}"
 
 
 async def _nothing() -> None:
