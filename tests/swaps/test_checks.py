@@ -10,8 +10,10 @@ from layer2.errors import InvoiceError, SwapRefused
 from layer2.lightning import MemoryLightning, encode_invoice
 from layer2.signers import LocalSigner
 from layer2.swaps import (
+    BOB_TIMING,
     DEVNET_TIMING,
     FORBIDDEN_HASHES,
+    TIMELOCK_SPREAD_S,
     Expected,
     check_reverse_terms,
     check_submarine_terms,
@@ -43,6 +45,7 @@ class Setting:
 
     def __init__(self):
         self.clock = VirtualClock()
+        self.timing = TIMING
         self.now = self.clock.now_ms() // 1000
         self.network = MemoryLightning(clock=self.clock, random_bytes=random.Random(3).randbytes)
         self.provider = self.network.add_node("provider")
@@ -63,11 +66,11 @@ class Setting:
         if submarine:
             record = await self.merchant.create_invoice(amount_msat=AMOUNT * 1000, memo="", expiry_s=600)
             text, payment_hash = record.text, record.payment_hash
-            timelock = submarine_timelock(TIMING, record.expires_at, 80)
+            timelock = submarine_timelock(self.timing, record.expires_at, 80)
         else:
             payment_hash = b"\x07" * 32
             text = await self.hold_invoice()
-            timelock = reverse_timelock(TIMING, POLICY, self.now)
+            timelock = reverse_timelock(self.timing, POLICY, self.now)
         lock = Lock(
             chain_id=60808,
             contract=CONTRACT,
@@ -86,9 +89,9 @@ class Setting:
             invoice_amount_msat=(AMOUNT if submarine else AMOUNT + FEE) * 1000,
             provider_fee=FEE,
             routing_fee_limit_msat=400_000 if submarine else 0,
-            lock_by=submarine_lock_by(TIMING, self.now) if submarine else reverse_lock_by(TIMING, self.now),
+            lock_by=submarine_lock_by(self.timing, self.now) if submarine else reverse_lock_by(self.timing, self.now),
             depth_policy=POLICY,
-            timing=TIMING,
+            timing=self.timing,
             created_at=self.now,
         )
         expected = Expected(
@@ -102,7 +105,7 @@ class Setting:
             max_fee_msat=1_000_000,
             payment_hash=payment_hash,
             invoice=text if submarine else None,
-            timing=TIMING,
+            timing=self.timing,
             min_depth=POLICY,
             lightning_network="regtest",
             now_s=self.now,
@@ -293,6 +296,19 @@ async def test_the_earliest_timelock_that_leaves_room_passes(setting):
     terms, expected = await setting.offer(SwapDirection.REVERSE)
     earliest = in_lock(timelock=terms.created_at + TIMING.invoice_expiry_s + ROOM)(terms)
     check_reverse_terms(await setting.sign(earliest), expected)
+
+
+async def test_money_is_not_locked_for_longer_than_the_invoice_needs(setting):
+    """A provider that pays nothing would otherwise keep a client's lock for the longest time there is."""
+    setting.timing = BOB_TIMING
+    terms, expected = await setting.offer(SwapDirection.SUBMARINE)
+    longest = terms.lock.timelock + TIMELOCK_SPREAD_S
+    check_submarine_terms(await setting.sign(in_lock(timelock=longest)(terms)), expected)
+    beyond = in_lock(timelock=longest + 7)(terms)
+    assert beyond.lock.timelock - setting.now < BOB_TIMING.max_timelock_s
+    with pytest.raises(SwapRefused, match=rf"{TIMELOCK_SPREAD_S + 7} s longer than the invoice needs") as caught:
+        check_submarine_terms(await setting.sign(beyond), expected)
+    assert caught.value.rule == "timelock"
 
 
 @pytest.mark.parametrize("direction", list(SwapDirection))

@@ -28,6 +28,7 @@ from layer2.provider._room import Room, Wanted
 from layer2.provider._status import status_of
 from layer2.swaps import (
     FORBIDDEN_HASHES,
+    TIMELOCK_SPREAD_S,
     ChainView,
     Deal,
     Failed,
@@ -57,8 +58,8 @@ __all__ = ["ProviderPlace", "ProviderService"]
 
 logger: Final = logging.getLogger("layer2.provider")
 MSAT = 1000
-_TRIES: Final = 12
-"""To find a timelock that no other offer for the same invoice and account has."""
+_TRIES: Final = TIMELOCK_SPREAD_S.bit_length() - 1
+"""To find a timelock that no other offer for the same invoice and account has, and that clients still take."""
 ANY_AMOUNT = 2**63 - 1
 """Satoshi; stands where a depth rule has no bound."""
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from layer2.swaps._deadlines import (
         BOB_TIMING,
         DEVNET_TIMING,
+        TIMELOCK_SPREAD_S,
         check_timing,
         claim_room_s,
         depth_wait_s,
@@ -128,8 +129,8 @@ _HOMES = {
     "_checks": "Expected check_reverse_terms check_submarine_terms",
     "_claims": "ClaimSearch",
     "_deadlines": (
-        "BOB_TIMING DEVNET_TIMING check_timing claim_room_s depth_wait_s expected_s fast_s latest_claim_start may_claim "
-        "may_lock_reverse may_pay "
+        "BOB_TIMING DEVNET_TIMING TIMELOCK_SPREAD_S check_timing claim_room_s depth_wait_s expected_s fast_s "
+        "latest_claim_start may_claim may_lock_reverse may_pay "
         "min_invoice_life_s refund_margin_s reverse_final_cltv "
         "reverse_lock_by reverse_timelock slow_s submarine_lock_by submarine_timelock worst_s"
     ),
@@ -165,6 +166,7 @@ __all__ = [
     "BOB_TIMING",
     "DEVNET_TIMING",
     "FORBIDDEN_HASHES",
+    "TIMELOCK_SPREAD_S",
     "Abandoned",
     "Account",
     "Agreed",

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from layer2.addresses import EvmAddress
 from layer2.errors import SwapRefused, ValidationError
 from layer2.lightning import Feature, Invoice, decode_invoice
-from layer2.swaps._deadlines import claim_room_s, depth_wait_s, reverse_final_cltv
+from layer2.swaps._deadlines import (
+    TIMELOCK_SPREAD_S,
+    claim_room_s,
+    depth_wait_s,
+    reverse_final_cltv,
+    submarine_timelock,
+)
 from layer2.swaps._preimage import FORBIDDEN_HASHES
 from layer2.terms import ChainTiming, DepthPolicy, SignedTerms, SwapDirection
 
@@ -87,7 +93,16 @@ def check_submarine_terms(signed: SignedTerms, want: Expected) -> Invoice:
     _require(terms.lock_by > want.now_s, "lock_by", "they have expired")
     _require(terms.lock_by <= terms.created_at + terms.timing.lock_window_s, "lock_by", "the time to lock is too long")
     _require(lock.timelock > terms.lock_by + terms.timing.evm_inclusion_s, "timelock", "the lock would expire at once")
-    return decode_invoice(terms.invoice)
+    invoice = decode_invoice(terms.invoice)
+    # Both sides count with the same constants, and the provider's margins are in them: more is only time in which the money lies.
+    needed = submarine_timelock(terms.timing, invoice.expires_at, invoice.min_final_cltv_delta)
+    beyond_s = lock.timelock - needed
+    _require(
+        beyond_s <= TIMELOCK_SPREAD_S,
+        "timelock",
+        f"the lock would last {beyond_s} s longer than the invoice needs, and {TIMELOCK_SPREAD_S} s is the most",
+    )
+    return invoice
 
 
 def check_reverse_terms(signed: SignedTerms, want: Expected) -> Invoice:

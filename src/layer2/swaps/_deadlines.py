@@ -20,6 +20,7 @@ __all__ = [
     "DEFAULT_FINAL_CLTV",
     "DEVNET_TIMING",
     "QUANTILE",
+    "TIMELOCK_SPREAD_S",
     "check_timing",
     "claim_room_s",
     "depth_wait_s",
@@ -59,6 +60,9 @@ DEFAULT_FINAL_CLTV = 80
 
 LOCK_WINDOW_S = 600
 """A submarine client has this long from the quote to its lock, on networks with usual block times."""
+
+TIMELOCK_SPREAD_S = 4096
+"""How far a submarine lock may last beyond ``submarine_timelock``: by that much a provider tells offers for one invoice apart."""
 
 
 def depth_wait_s(timing: ChainTiming, policy: DepthPolicy) -> int:
