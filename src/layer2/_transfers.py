@@ -104,6 +104,7 @@ class TransferService:
         self._lnurl = lnurl
         self._operations = operations
         self._keys: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._storing = asyncio.Lock()
 
     def check(
         self,
@@ -298,12 +299,15 @@ class TransferService:
         price = await self._price(arguments)
         deal = await self._deal(arguments, price)
         begun(deal.id)
-        await self._engine.begin(
-            deal,
-            idempotency_key=arguments.idempotency_key,
-            request_digest=arguments.digest,
-            bind_hash=True,
-        )
+        # Two at once could both take the last room below the bound.
+        async with self._storing:
+            self._ready().check_bound(deal)
+            await self._engine.begin(
+                deal,
+                idempotency_key=arguments.idempotency_key,
+                request_digest=arguments.digest,
+                bind_hash=True,
+            )
         return await self._journal.load(deal.id)
 
     async def _deal(self, arguments: TransferArguments, price: Price) -> Deal:

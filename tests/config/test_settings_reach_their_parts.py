@@ -55,10 +55,12 @@ async def test_the_bound_on_unsafe_value_is_that_of_every_transfer() -> None:
     config = Layer2Config.embedded().with_changes(swap=SwapConfig(max_unsafe_total=50_000))
     async with Layer2Manager(config) as manager:
         await manager.initialize_all_async()
-        assert await manager.quote_cross_layer_transfer_async(BTC, 50_000, P.BOB, P.LIGHTNING)
-        with pytest.raises(SwapRefused) as caught:
-            await manager.quote_cross_layer_transfer_async(BTC, 50_001, P.BOB, P.LIGHTNING)
-    assert caught.value.rule == "max_unsafe"
+        assert await manager.quote_cross_layer_transfer_async(BTC, 50_000, P.LIGHTNING, P.BOB)
+        # The fee lies in the lock too, on the way out.
+        for amount, *way in ((50_001, P.LIGHTNING, P.BOB), (50_000, P.BOB, P.LIGHTNING)):
+            with pytest.raises(SwapRefused) as caught:
+                await manager.quote_cross_layer_transfer_async(BTC, amount, *way)
+            assert caught.value.rule == "max_unsafe"
 
 
 async def test_the_connection_pool_of_both_nodes(monkeypatch: pytest.MonkeyPatch) -> None:

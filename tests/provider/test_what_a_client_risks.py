@@ -6,7 +6,7 @@ import pytest
 
 from layer2.errors import InsufficientFunds, SwapRefused
 from layer2.provider import LocalProvider
-from layer2.swaps import Agreed, Locked, Locking
+from layer2.swaps import Agreed, Cancelling, Locked, Locking
 from layer2.terms import DepthPolicy, SwapDirection
 from layer2.transactions import Depth
 
@@ -42,6 +42,16 @@ def open_swap(world, make_client):
     return make
 
 
+@pytest.fixture
+def locked(world):
+    """What the lock of a swap of ``amount`` holds: the provider's fee too, where it is the client's."""
+
+    def amount_of_lock(direction, amount):
+        return amount + world.settings.fee(amount) if direction is SwapDirection.SUBMARINE else amount
+
+    return amount_of_lock
+
+
 async def refused(asked, rule):
     with pytest.raises(SwapRefused) as caught:
         await asked
@@ -52,22 +62,24 @@ class TestWhatTheSequencerAloneHasConfirmed:
     """A stalled batcher undoes all of it together, so what counts is the sum over all swaps."""
 
     @BOTH
-    async def test_is_bounded_for_a_first_swap(self, make_client, direction):
-        assert await price(make_client(max_unsafe=AMOUNT), direction)
-        await refused(price(make_client(max_unsafe=AMOUNT - 1), direction), "max_unsafe")
+    async def test_is_bounded_for_a_first_swap(self, make_client, locked, direction):
+        bound = locked(direction, AMOUNT)
+        assert await price(make_client(max_unsafe=bound), direction)
+        await refused(price(make_client(max_unsafe=bound - 1), direction), "max_unsafe")
 
     @BOTH
-    @pytest.mark.parametrize("state", [Locking(), Locked()], ids=["locking", "locked"])
-    async def test_is_bounded_over_all_open_swaps(self, make_client, open_swap, direction, state):
+    @pytest.mark.parametrize("state", [Agreed(), Locking(), Locked()], ids=["agreed", "locking", "locked"])
+    async def test_is_bounded_over_all_open_swaps(self, make_client, open_swap, locked, direction, state):
         swaps = [await open_swap(state)]
-        client = make_client(open_swaps=lambda: swaps, max_unsafe=AMOUNT + 60_000)
+        client = make_client(open_swaps=lambda: swaps, max_unsafe=AMOUNT + locked(direction, 60_000))
         assert await price(client, direction, 60_000)
         await refused(price(client, direction, 60_001), "max_unsafe")
         swaps.clear()
         assert await price(client, direction, 60_001)
 
-    async def test_does_not_count_swaps_with_nothing_bound_yet_or_that_wait_for_more(self, make_client, open_swap):
-        swaps = [await open_swap(Agreed()), await open_swap(Locked(), SAFE)]
+    async def test_does_not_count_swaps_with_nothing_bound_or_that_wait_for_more(self, make_client, open_swap):
+        given_up = Cancelling(outcome="expired", reason="cancelled")
+        swaps = [await open_swap(given_up), await open_swap(Locked(), SAFE)]
         assert await price(make_client(open_swaps=lambda: swaps, max_unsafe=AMOUNT))
 
     async def test_does_not_bound_a_swap_that_waits_for_more(self, make_client, open_swap):

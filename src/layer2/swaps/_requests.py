@@ -38,6 +38,7 @@ from layer2.swaps._ports import Ask, StoredSwap, ask_at_once
 from layer2.swaps._preimage import FORBIDDEN_HASHES, PreimageSource
 from layer2.swaps._provider_client import ProviderApi
 from layer2.swaps._states import Deal, Role
+from layer2.swaps._unsafe import UnsafeBound
 from layer2.terms import ChainTiming, DepthPolicy, SwapDirection
 from layer2.transactions import Depth
 
@@ -131,9 +132,14 @@ class SwapRequests:
         self._hash_claimed = hash_claimed
         self._depth_policy = depth_policy
         self._open_swaps = open_swaps
-        self._max_unsafe = max_unsafe
-        self._safe_lag_s = safe_lag_s
-        self._max_safe_lag_s = max_safe_lag_s
+        self._unsafe = UnsafeBound(
+            token=place.token,
+            open_swaps=open_swaps,
+            max_unsafe=max_unsafe,
+            safe_lag_s=safe_lag_s,
+            max_safe_lag_s=max_safe_lag_s,
+            ask=ask,
+        )
         self._clock = clock
 
     def _now_s(self) -> int:
@@ -197,28 +203,21 @@ class SwapRequests:
             too_dear.quote = price
             raise too_dear
         if price.policy.depth is Depth.INCLUDED:
-            await self._check_unsafe(amount_sat)
+            submarine = direction is SwapDirection.SUBMARINE
+            self._unsafe.check_value(amount_sat + price.provider_fee_sat if submarine else amount_sat)
+            await self._unsafe.check_lag()
         return price
 
-    async def _check_unsafe(self, amount_sat: int) -> None:
-        # A stalled batcher undoes together all that only the sequencer has confirmed.
-        unsafe = sum(
-            self._to_sat(swap.deal.terms.lock.amount)
-            for swap in self._open_swaps()
-            if swap.state.committed and swap.deal.terms.depth_policy.depth is Depth.INCLUDED
-        )
-        if unsafe + amount_sat > self._max_unsafe:
-            raise SwapRefused(
-                f"{unsafe} satoshi already hang on blocks that only the sequencer has confirmed; the bound is {self._max_unsafe}",
-                rule="max_unsafe",
-                hint="wait until earlier transfers are final, or raise swap.max_unsafe_total",
-            )
-        if await self._ask("looking how old the safe head is", self._safe_lag_s) > self._max_safe_lag_s:
-            raise SwapRefused(
-                "the chain has not been safe for too long to begin a swap that does not wait for it",
-                rule="safe_lag",
-                hint="wait, or configure swap.depth so that it waits for the safe head",
-            )
+    def check_bound(self, deal: Deal) -> None:
+        """Refuse a deal that, with all that is open by now, would pass the bound on what the sequencer alone has confirmed.
+
+        Asked right before it is stored, with no other stored in between: what is only priced or asked for is in no sum yet.
+
+        Raises:
+            SwapRefused: ``rule`` is ``max_unsafe``.
+        """
+        if deal.terms.depth_policy.depth is Depth.INCLUDED:
+            self._unsafe.check_value(self._to_sat(deal.terms.lock.amount))
 
     def _priced(
         self,
