@@ -16,6 +16,7 @@ from layer2.provider import (
     HeldParts,
     HttpServer,
     Inventory,
+    LastLook,
     ProviderMetrics,
     ProviderPlace,
     ProviderService,
@@ -182,6 +183,7 @@ class World:
         self.inventory = Inventory(token, clock)
         self.journal = SwapJournal(store, Role.PROVIDER)
         held = HeldParts(self.node, self.inventory, settings.max_held_per_channel)
+        last_look = LastLook(held=held, inventory=self.inventory, chain=self.account, settings=settings)
         self.engine = SwapEngine(
             store=self.journal,
             chain=self.chain,
@@ -191,7 +193,7 @@ class World:
             clock=clock,
             poll_s=1.0,
             on_change=self.inventory.changed,
-            why_not_hold=held.why_not_hold,
+            why_not_begin=last_look.why_not_begin,
         )
 
         async def hash_owner(payment_hash):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from layer2.provider._held import HeldParts
     from layer2.provider._http import SwapService, create_app
     from layer2.provider._inventory import Inventory
+    from layer2.provider._last_look import LastLook
     from layer2.provider._local import LocalProvider
     from layer2.provider._metrics import ProviderMetrics
     from layer2.provider._rate import RateLimiter
@@ -32,6 +33,7 @@ __all__ = [
     "HttpServer",
     "Inventory",
     "KeptSwap",
+    "LastLook",
     "LocalProvider",
     "ProviderChain",
     "ProviderDaemon",
@@ -52,6 +54,7 @@ _HOME = {
     "HttpServer": "_server",
     "Inventory": "_inventory",
     "KeptSwap": "_repeats",
+    "LastLook": "_last_look",
     "LocalProvider": "_local",
     "ProviderChain": "_room",
     "ProviderDaemon": "_daemon",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from typing import Final
@@ -12,7 +11,9 @@ from layer2.assets import AssetForm, convert_amount
 from layer2.config import ProviderConfig
 from layer2.errors import SwapRefused
 from layer2.swaps import (
+    Cancelling,
     Claiming,
+    Failed,
     Invoiced,
     Locked,
     Locking,
@@ -38,6 +39,11 @@ def _require(holds: bool, rule: str, message: str) -> None:
         raise SwapRefused(message, rule=rule)
 
 
+def _check_gas(caps: ProviderConfig, others: int, one_swap_wei: int) -> None:
+    cost = (others + 1) * one_swap_wei
+    _require(cost <= caps.max_gas_per_hour_wei, "max_gas_per_hour", "the gas for this hour is spent")
+
+
 class Inventory:
     """A tally over the open swaps, kept up to date by the engine's changes.
 
@@ -53,11 +59,18 @@ class Inventory:
         self._origins: dict[str, str | None] = {}
         self._parts: dict[str, int] = {}
         self._spending: set[str] = set()
-        self._spent_at: deque[float] = deque()
+        self._undecided: set[str] = set()
+        """Those among them whose lock was not let through yet."""
+        self._spent_at: dict[str, float] = {}
 
     def changed(self, swap: StoredSwap) -> None:
         """Take a swap's newest state into the tally."""
         swap_id = swap.deal.id
+        if isinstance(swap.state, Failed) or (isinstance(swap.state, Cancelling) and swap_id in self._undecided):
+            # Nothing was sent for it.
+            self._spent_at.pop(swap_id, None)
+        if not isinstance(swap.state, Locking):
+            self._undecided.discard(swap_id)
         if swap.state.final:
             self._open.pop(swap_id, None)
             self._origins.pop(swap_id, None)
@@ -66,8 +79,13 @@ class Inventory:
             return
         self._open[swap_id] = swap
         if swap_id not in self._spending and isinstance(swap.state, Locking | Claiming):
-            self._spending.add(swap_id)
-            self._spent_at.append(self._clock.monotonic_s())
+            self._spends(swap_id)
+            if isinstance(swap.state, Locking):
+                self._undecided.add(swap_id)
+
+    def _spends(self, swap_id: str) -> None:
+        self._spending.add(swap_id)
+        self._spent_at[swap_id] = self._clock.monotonic_s()
 
     @property
     def active(self) -> int:
@@ -151,10 +169,9 @@ class Inventory:
         return sum(1 for _ in self._of(SwapDirection.REVERSE, (Invoiced,), without))
 
     def spending_swaps(self) -> int:
-        """Swaps that began to cost gas within the last hour."""
+        """Swaps that began to cost gas within the last hour, or are about to."""
         since = self._clock.monotonic_s() - _HOUR_S
-        while self._spent_at and self._spent_at[0] <= since:
-            self._spent_at.popleft()
+        self._spent_at = {swap_id: at for swap_id, at in self._spent_at.items() if at > since}
         return len(self._spent_at)
 
     def check_room(
@@ -200,8 +217,20 @@ class Inventory:
         Raises:
             SwapRefused: ``rule`` is ``max_gas_per_hour``.
         """
-        cost = (self.spending_swaps() + 1) * one_swap_wei
-        _require(cost <= caps.max_gas_per_hour_wei, "max_gas_per_hour", "the gas for this hour is spent")
+        _check_gas(caps, self.spending_swaps(), one_swap_wei)
+
+    def begin_to_spend(self, caps: ProviderConfig, swap_id: str, one_swap_wei: int) -> None:
+        """Count a swap that is about to cost gas. Those that only wait for this are not in its way.
+
+        Raises:
+            SwapRefused: it would pass the hour's cap; ``rule`` is ``max_gas_per_hour``. Nothing was counted.
+        """
+        if swap_id in self._spending and swap_id not in self._undecided:
+            return
+        self.spending_swaps()
+        _check_gas(caps, len(self._spent_at.keys() - self._undecided), one_swap_wei)
+        self._undecided.discard(swap_id)
+        self._spends(swap_id)
 
     def _of(
         self, direction: SwapDirection, states: tuple[type[State], ...], without: AbstractSet[str]

@@ -12,6 +12,7 @@ from layer2.lightning import LightningNode
 from layer2.protocol import Signer
 from layer2.provider._held import HeldParts
 from layer2.provider._inventory import Inventory
+from layer2.provider._last_look import LastLook
 from layer2.provider._room import Room
 from layer2.provider._service import ProviderPlace, ProviderService
 from layer2.storage import Store, SwapJournal, swaps
@@ -81,6 +82,7 @@ class ProviderRuntime:
             token=place.token.contract,
             max_gas_cost_wei=max_gas_cost_wei,
         )
+        last_look = LastLook(held=self._held, inventory=self.inventory, chain=self.account, settings=settings)
         self.engine = SwapEngine(
             store=self.journal,
             chain=chain,
@@ -89,7 +91,7 @@ class ProviderRuntime:
             preimages=None,
             clock=clock,
             poll_s=poll_s,
-            why_not_hold=self._held.why_not_hold,
+            why_not_begin=last_look.why_not_begin,
             on_change=self._changed,
             on_alarm=on_alarm,
         )

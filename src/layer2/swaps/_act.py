@@ -60,14 +60,14 @@ class Actor:
         node: LightningNode | None,
         preimages: PreimageSource | None,
         clock: Clock,
-        why_not_hold: Callable[[StoredSwap], Awaitable[str | None]] | None = None,
+        why_not_begin: Callable[[StoredSwap], Awaitable[str | None]] | None = None,
     ) -> None:
         self._store = store
         self._chain = chain
         self._node = node
         self._preimages = preimages
         self._clock = clock
-        self._why_not_hold = why_not_hold
+        self._why_not_begin = why_not_begin
         self._payments: dict[str, asyncio.Task[None]] = {}
         self._refused: dict[str, str] = {}
         self._begun: dict[str, bool] = {}
@@ -133,8 +133,8 @@ class Actor:
             return None
         held = await look_at_invoice(self._node, terms.lock.preimage_hash, self._clock)
         reason = why_not_lock(swap.deal, held)
-        if reason is None and self._why_not_hold is not None:
-            return await self._why_not_hold(swap)
+        if reason is None and self._why_not_begin is not None:
+            return await self._why_not_begin(swap)
         return reason
 
     async def _sent(self, name: str, sending: Awaitable[None]) -> EffectRefused | None:
@@ -241,8 +241,12 @@ class Actor:
             return EffectRefused(key=PayInvoice.name, reason="too little time is left to pay")
         # A reorganisation, or an endpoint that is behind another, hides a lock that comes back: as long as there is time to pay,
         # a lock that is not there is waited for.
-        there = view.at_depth.status is LockStatus.LOCKED and view.latest.status is LockStatus.LOCKED
-        return None if there else "later"
+        if view.at_depth.status is not LockStatus.LOCKED or view.latest.status is not LockStatus.LOCKED:
+            return "later"
+        if self._why_not_begin is None or self._pay_begun(swap):
+            return None
+        reason = await self._why_not_begin(swap)
+        return None if reason is None else EffectRefused(key=PayInvoice.name, reason=reason)
 
     async def _run_payment(self, swap: StoredSwap, wake: Callable[[], None], *, first: bool) -> None:
         assert self._node is not None

@@ -55,7 +55,7 @@ class SwapEngine:
         poll_s: float,
         on_change: Callable[[StoredSwap], None] = lambda _: None,
         on_alarm: Callable[[Deal, str, str], None] = lambda *_: None,
-        why_not_hold: Callable[[StoredSwap], Awaitable[str | None]] | None = None,
+        why_not_begin: Callable[[StoredSwap], Awaitable[str | None]] | None = None,
     ) -> None:
         self._store = store
         self._on_change = on_change
@@ -64,7 +64,9 @@ class SwapEngine:
         self._listeners: dict[str, set[asyncio.Queue[StoredSwap]]] = {}
         self._closed = False
         self._beginning: set[asyncio.Task[StoredSwap]] = set()
-        actor = Actor(store=store, chain=chain, node=node, preimages=preimages, clock=clock, why_not_hold=why_not_hold)
+        actor = Actor(
+            store=store, chain=chain, node=node, preimages=preimages, clock=clock, why_not_begin=why_not_begin
+        )
         looker = Looker(chain=chain, node=node, counterparty=counterparty, requests=actor, clock=clock)
         self._driver = SwapDriver(
             store=store,
