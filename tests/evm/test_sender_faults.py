@@ -5,12 +5,15 @@ import pytest
 from layer2.addresses import EvmAddress
 from layer2.errors import (
     NodeConnectionError,
+    StorageError,
     UnknownOutcome,
 )
 from layer2.evm import (
     FeeLimits,
     MemoryTxJournal,
     RpcError,
+    SignedVariant,
+    TxRecord,
     TxState,
     UnsignedTransaction,
     sign_transaction,
@@ -153,6 +156,38 @@ async def foreign(anvil, nonce, **changes):
     fields = {"gas_limit": 21_000, "max_fee_per_gas": 10**11, "max_priority_fee_per_gas": 10**10, "value": 7}
     tx = UnsignedTransaction(chain_id=60808, nonce=nonce, to=BOB, **{**fields, **changes})
     return await sign_transaction(tx, LocalSigner.from_hex(RICH))
+
+
+async def test_what_somebody_else_signed_is_not_taken_from_the_journal(start_anvil, make_sender):
+    """Raised in price it would be signed with our key: whoever can write the store would have the account."""
+    anvil = await start_anvil("--no-mining")
+    tx = UnsignedTransaction(
+        chain_id=60808,
+        nonce=0,
+        to=BOB,
+        value=10**18,
+        gas_limit=21_000,
+        max_fee_per_gas=10**9,
+        max_priority_fee_per_gas=1,
+    )
+    signed = await sign_transaction(tx, LocalSigner.generate())
+    variant = SignedVariant(
+        raw=signed.raw, hash=signed.hash, max_fee_per_gas=tx.max_fee_per_gas, max_priority_fee_per_gas=1
+    )
+    journal = MemoryTxJournal()
+    await journal.put_new(
+        TxRecord(
+            key="k",
+            request_digest=bytes(32),
+            chain_id=60808,
+            sender=LocalSigner.from_hex(RICH).address,
+            nonce=0,
+            variants=(variant,),
+            created_ms=0,
+        )
+    )
+    with pytest.raises(StorageError, match="tampered"):
+        await make_sender(anvil, journal=journal)
 
 
 async def test_a_nonce_used_by_somebody_else_is_replaced_at_finality_only(start_anvil, make_sender, tap, until):

@@ -62,6 +62,42 @@ async def test_a_store_that_is_there_is_moved_aside_and_only_if_asked(url, targe
         assert (await store.run(contents)).swaps == 2
 
 
+def write(copy, *statements):
+    """As somebody does who can write the file of a copy."""
+    database = sqlite3.connect(copy)
+    with database:
+        for statement in statements:
+            database.execute(statement)
+    database.close()
+
+
+@pytest.mark.parametrize("epoch", [1_000_000, "9e99", "'later'"])
+async def test_a_copy_cannot_say_of_itself_that_it_was_not_restored(url, copy, clock, epoch):
+    write(copy, f"UPDATE swap SET epoch = {epoch}")
+    await restore_copy(url, copy, clock=clock, replace=True)
+    async with await Store.open(url, clock=clock, adopt=True) as store:
+        (only,) = await store.run(swaps.list_swaps)
+        assert only.restored
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER again AFTER UPDATE ON meta BEGIN UPDATE swap SET epoch = 1000000; END",
+        "CREATE VIEW other AS SELECT * FROM swap",
+        "UPDATE meta SET value = 'often' WHERE key = 'epoch'",
+    ],
+)
+async def test_a_copy_that_does_more_than_hold_rows_is_refused(url, target, copy, clock, statement):
+    write(copy, statement)
+    before = target.read_bytes()
+    with pytest.raises(StorageError):
+        await restore_copy(url, copy, clock=clock, replace=True)
+    assert target.read_bytes() == before
+    with pytest.raises(StorageError):
+        await Store.open(f"sqlite:///{copy}", clock=clock, adopt=True)
+
+
 async def test_where_the_store_is_lost_nothing_stands_in_the_way(url, target, copy, clock):
     target.unlink()
     target.with_name(target.name + "-wal").write_bytes(b"left over")

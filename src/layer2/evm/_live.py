@@ -7,6 +7,7 @@ import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from layer2.errors import StorageError
 from layer2.evm._journal import SignedVariant, TxRecord
 from layer2.evm._transactions import UnsignedTransaction, decode_transaction
 
@@ -187,8 +188,19 @@ class LivePool:
 
 
 def live_from(record: TxRecord, *, now_s: float, extra_wei: int = 0) -> LiveTx:
-    """A live transaction from its record, decoded from the bytes that are sent."""
-    tx = decode_transaction(record.latest.raw).transaction
+    """A live transaction from its record, decoded from the bytes that are sent.
+
+    Raises:
+        StorageError: somebody else signed it. At a higher price it would be signed with our key.
+    """
+    signed = decode_transaction(record.latest.raw)
+    tx = signed.transaction
+    if (signed.sender, tx.chain_id, tx.nonce) != (record.sender, record.chain_id, record.nonce):
+        raise StorageError(
+            f"the store was tampered with: the transaction {record.key!r} is not of {record.sender} on chain "
+            f"{record.chain_id} with nonce {record.nonce}",
+            hint="do not use this store; restore a copy that nobody else could write",
+        )
     return LiveTx(record=record, tx=tx, cost_wei=tx.max_cost_wei + extra_wei, born_s=now_s, priced_s=now_s)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, not_, select, update
 
 from layer2.errors import ConfigurationError, StorageError
 from layer2.storage._tables import evm_tx, meta, swap
@@ -39,6 +39,18 @@ def epoch(conn: Connection) -> int:
     return int(get_meta(conn, EPOCH) or 0)
 
 
+def _begin_epoch(conn: Connection, url: str) -> None:
+    """All that the store holds is of an earlier epoch from here on, whatever its rows say: others may have written them."""
+    try:
+        old = max(0, epoch(conn))
+    except ValueError as exc:
+        raise StorageError(f"{url} is damaged: it does not say how often it was restored", url=url) from exc
+    set_meta(conn, EPOCH, str(old + 1))
+    conn.execute(update(swap).values(epoch=old))
+    if conn.execute(select(swap.c.id).where(not_(swap.c.epoch <= old)).limit(1)).first() is not None:
+        raise StorageError(f"{url} is damaged: its transfers cannot be marked as restored", url=url)
+
+
 def owner(conn: Connection) -> str | None:
     """The token of the last process that opened the store for writing."""
     return get_meta(conn, _OWNER)
@@ -63,7 +75,7 @@ def claim_identity(conn: Connection, url: str, fingerprint: str, token: str, *, 
         set_meta(conn, EPOCH, "0")
     elif adopt:
         instance = secrets.token_hex(16)
-        set_meta(conn, EPOCH, str(epoch(conn) + 1))
+        _begin_epoch(conn, url)
     elif (recorded := get_meta(conn, _FINGERPRINT)) != fingerprint:
         raise StorageError(
             f"the store {url} was copied or moved: it was written as {recorded}, this is {fingerprint}",

@@ -141,6 +141,9 @@ class PostgresqlBackend:
             f"the store {self.url} is on a server", hint="take the copy with pg_dump or a base backup", url=self.url
         )
 
+    def check_foreign(self, conn: Connection) -> None:
+        """Nothing: who restores a dump on the server is its administrator."""
+
     def fingerprint(self, conn: Connection) -> str:
         """What a restored dump does not share with its source: the cluster's system identifier and the database's oid.
 

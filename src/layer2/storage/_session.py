@@ -94,6 +94,8 @@ class Session:
             if self._read_only:
                 check_schema(conn, self.url)
             else:
+                if self._adopt:
+                    self._backend.check_foreign(conn)
                 migrate(conn, self.url)
                 instance = claim_identity(
                     conn, self.url, self._backend.fingerprint(conn), self._token, adopt=self._adopt

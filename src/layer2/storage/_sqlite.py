@@ -113,6 +113,16 @@ class SqliteBackend:
                 )
         return found
 
+    def check_foreign(self, conn: Connection) -> None:
+        """Refuse a file that does more than hold tables, before it is taken over: others may have written it.
+
+        Raises:
+            StorageError: it has triggers or views, which no store has.
+        """
+        query = "SELECT name FROM sqlite_master WHERE type IN ('trigger', 'view') LIMIT 1"
+        if conn.exec_driver_sql(query).first() is not None:
+            raise StorageError(f"{self.url} is no store of layer2: it holds triggers or views", url=self.url)
+
     def begun(self, conn: Connection) -> None:
         """Nothing to check: the file is this process's own."""
 
