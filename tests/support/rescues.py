@@ -6,15 +6,26 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
-from layer2 import NodeNotReady
+from layer2 import BTC, EvmAddress, Layer2Config, Layer2Manager, NodeNotReady
+from layer2 import Layer2ProtocolType as P
 from layer2.devnet import EmbeddedNetwork
 from layer2.evm import EvmClient, MemoryTxJournal, SenderSettings, TxSender, encode_balance_of
 from layer2.lightning import LightningNode
 from layer2.protocol import Signer
-from layer2.swaps import DEVNET_TIMING, EvmSwapChain, LockStatus, Rescue, RescuePlan
-from layer2.terms import DepthPolicy, Lock
+from layer2.swaps import (
+    DEVNET_TIMING,
+    EvmSwapChain,
+    Locked,
+    Locking,
+    LockStatus,
+    Rescue,
+    RescueAction,
+    RescuePlan,
+)
+from layer2.terms import DepthPolicy, Lock, SwapDirection
 from layer2.transactions import Depth
 
 SAT: Final = 20_000
@@ -23,8 +34,14 @@ POLICY: Final = DepthPolicy(depth=Depth.INCLUDED, confirmations=2)
 
 @asynccontextmanager
 async def rescue_of(
-    network: EmbeddedNetwork, signer: Signer, node: LightningNode | None = None, policy: DepthPolicy = POLICY
+    network: EmbeddedNetwork,
+    signer: Signer,
+    node: LightningNode | None = None,
+    policy: DepthPolicy = POLICY,
+    agreed: Callable[[bytes], Awaitable[frozenset[bytes]]] | None = None,
+    token: EvmAddress | None = None,
 ) -> AsyncIterator[tuple[Rescue, EvmSwapChain]]:
+    assert network.token.contract is not None
     client, journal = EvmClient(network.transport()), MemoryTxJournal()
     sender = TxSender(
         client,
@@ -43,11 +60,13 @@ async def rescue_of(
             journal=journal,
             signer=signer,
             contract=network.contract,
+            token=token or network.token.contract,
             chain_id=network.evm.chain_id,
             timing=DEVNET_TIMING,
             policy_for=lambda _amount: policy,
             clock=network.clock,
             node=node,
+            agreed=agreed,
         )
         yield work, chain
     finally:
@@ -66,13 +85,58 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.05)
 
 
+async def plans(work: Rescue) -> list[RescuePlan]:
+    return [await work.plan(found) for found in await work.find(from_block=0)]
+
+
+async def standing(work: Rescue) -> RescuePlan | None:
+    found = [plan for plan in await plans(work) if plan.action is not RescueAction.NONE]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+async def until_the_provider_locked(network: EmbeddedNetwork) -> None:
+    async def locked() -> bool:
+        states = [
+            swap.state for swap in network.runtime.engine.open_swaps if swap.deal.direction is SwapDirection.REVERSE
+        ]
+        return any(isinstance(state, Locking | Locked) for state in states)
+
+    await until(locked)
+
+
+async def pay_and_lose_the_store(config: Layer2Config, network: EmbeddedNetwork) -> RescuePlan:
+    """Until the provider's lock stands and our process, which would claim it, has gone with its store."""
+    async with Layer2Manager(config) as manager:
+        await manager.initialize_all_async()
+        await manager.start_cross_layer_transfer_async(BTC, SAT, P.LIGHTNING, P.BOB)
+        await until_the_provider_locked(network)
+    Path(config.store_url.removeprefix("sqlite:///")).unlink()
+    async with rescue_of(network, network.client_signer) as (work, _):
+        plan: list[RescuePlan] = []
+
+        async def deep() -> bool:
+            seen = await standing(work)
+            plan[:] = [] if seen is None else [seen]
+            return seen is not None and seen.action is RescueAction.CONFIRM
+
+        await until(deep)
+        return plan[0]
+
+
 async def plan_of(work: Rescue, lock: Lock) -> RescuePlan:
     (found,) = [found for found in await work.find(from_block=0) if found.lock == lock]
     return await work.plan(found)
 
 
 async def make_lock(
-    network: EmbeddedNetwork, chain: EvmSwapChain, preimage_hash: bytes, *, seconds: int, by_provider: bool = False
+    network: EmbeddedNetwork,
+    chain: EvmSwapChain,
+    preimage_hash: bytes,
+    *,
+    seconds: int,
+    by_provider: bool = False,
+    amount: int = SAT,
 ) -> Lock:
     """A lock of the client's for the provider, or the other way round, of which no store knows."""
     client, provider = network.client_signer.address, network.provider_signer.address
@@ -83,7 +147,7 @@ async def make_lock(
         chain_id=network.evm.chain_id,
         contract=network.contract,
         preimage_hash=preimage_hash,
-        amount=SAT,
+        amount=amount,
         token=network.token.contract,
         claimer=client if by_provider else provider,
         refunder=provider if by_provider else client,
@@ -92,7 +156,7 @@ async def make_lock(
 
     async def locked() -> bool:
         try:
-            await chain.send_lock(f"lock {preimage_hash.hex()}", lock, not_after=lock.timelock)
+            await chain.send_lock(f"lock {lock.lock_id.hex()}", lock, not_after=lock.timelock)
         except NodeNotReady:
             return False  # the allowance of the contract is being included
         return (await chain.view(lock, POLICY, lock_key=None)).latest.status is LockStatus.LOCKED

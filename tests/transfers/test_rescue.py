@@ -7,28 +7,27 @@ import os
 from pathlib import Path
 
 import pytest
-from rescues import SAT, command, make_lock, rescue_of, tokens, until
+from rescues import (
+    SAT,
+    command,
+    make_lock,
+    pay_and_lose_the_store,
+    plans,
+    rescue_of,
+    standing,
+    tokens,
+    until,
+    until_the_provider_locked,
+)
 from served_chains import served
 
 from layer2 import BTC, Layer2Config, Layer2Manager, TransferState
 from layer2 import Layer2ProtocolType as P
 from layer2.devnet import EmbeddedNetwork
 from layer2.signers import LocalSigner
-from layer2.swaps import (
-    DEVNET_TIMING,
-    Locked,
-    Locking,
-    LockStatus,
-    Rescue,
-    RescueAction,
-    RescuePlan,
-    search_window_ms,
-)
-from layer2.terms import SwapDirection
+from layer2.swaps import DEVNET_TIMING, LockStatus, RescueAction, search_window_ms
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-REVERSE = SwapDirection.REVERSE
 
 
 class OtherSigner:
@@ -45,43 +44,6 @@ class OtherSigner:
         return await self._local.derive_secret(label)
 
 
-async def plans(work: Rescue) -> list[RescuePlan]:
-    return [await work.plan(found) for found in await work.find(from_block=0)]
-
-
-async def standing(work: Rescue) -> RescuePlan | None:
-    found = [plan for plan in await plans(work) if plan.action is not RescueAction.NONE]
-    assert len(found) <= 1
-    return found[0] if found else None
-
-
-async def until_the_provider_locked(network: EmbeddedNetwork) -> None:
-    async def locked() -> bool:
-        states = [swap.state for swap in network.runtime.engine.open_swaps if swap.deal.direction is REVERSE]
-        return any(isinstance(state, Locking | Locked) for state in states)
-
-    await until(locked)
-
-
-async def pay_and_lose_the_store(config: Layer2Config, network: EmbeddedNetwork) -> RescuePlan:
-    """Until the provider's lock stands and our process, which would claim it, has gone with its store."""
-    async with Layer2Manager(config) as manager:
-        await manager.initialize_all_async()
-        await manager.start_cross_layer_transfer_async(BTC, SAT, P.LIGHTNING, P.BOB)
-        await until_the_provider_locked(network)
-    Path(config.store_url.removeprefix("sqlite:///")).unlink()
-    async with rescue_of(network, network.client_signer) as (work, _):
-        plan: list[RescuePlan] = []
-
-        async def deep() -> bool:
-            seen = await standing(work)
-            plan[:] = [] if seen is None else [seen]
-            return seen is not None and seen.action is RescueAction.CLAIM
-
-        await until(deep)
-        return plan[0]
-
-
 async def test_a_lock_of_the_provider_is_claimed_with_the_preimage_that_the_key_gives_again(
     config: Layer2Config, network: EmbeddedNetwork
 ) -> None:
@@ -93,7 +55,8 @@ async def test_a_lock_of_the_provider_is_claimed_with_the_preimage_that_the_key_
     assert plan.preimage.hex() not in repr(plan)
     assert await tokens(network) == before
     async with rescue_of(network, network.client_signer) as (work, _):
-        assert await work.send(plan)
+        assert not await work.send(plan), "only when a person says that it is what was agreed on"
+        assert await work.send(plan, confirmed=True)
         assert await work.wait(plan) is LockStatus.CLAIMED
         assert await tokens(network) == before + SAT
         assert await standing(work) is None
@@ -143,8 +106,9 @@ async def test_what_is_too_late_or_not_ours_is_not_claimed(config: Layer2Config,
         await until(late)
         seen = await standing(work)
         assert seen is not None
-        assert not await work.send(seen), "only when told so"
-        assert await work.send(seen, late=True)
+        assert not await work.send(seen, confirmed=True), "only when told so"
+        assert not await work.send(seen, late=True), "and only what was agreed on"
+        assert await work.send(seen, late=True, confirmed=True)
         assert await work.wait(seen) is LockStatus.CLAIMED
     assert lock.claimer == network.client_signer.address
 
@@ -192,14 +156,17 @@ async def test_the_command_needs_the_key_and_an_endpoint_and_nothing_else(
         async def claimable() -> bool:
             listed = json.loads(await command(*arguments))
             actions.update({plan["lock_id"]: plan["action"] for plan in listed})
-            return "claim" in actions.values()
+            return "confirm" in actions.values()
 
         await until(claimable)
         assert "refund_later" in actions.values()
         assert not store.exists(), "without --send nothing is written"
         assert await tokens(network) == before, "and nothing is sent"
-        done = json.loads(await command(*arguments, "--send"))
+        assert not any(plan["sent"] for plan in json.loads(await command(*arguments, "--send")))
+        await command(*arguments, "--send", "--claim", "0x0123456789abcdef", code=2)
+        (lock_id,) = (lock_id for lock_id, action in actions.items() if action == "confirm")
+        done = json.loads(await command(*arguments, "--send", "--claim", lock_id))
         assert await tokens(network) == before + SAT
-        assert [(plan["action"], plan["status"]) for plan in done if plan["sent"]] == [("claim", "claimed")]
+        assert [(plan["action"], plan["status"]) for plan in done if plan["sent"]] == [("confirm", "claimed")]
         people = await command("rescue", "--config", str(settings), "--from-block", "0")
         assert "can be refunded from" in people

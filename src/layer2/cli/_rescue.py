@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from layer2 import ConfigurationError, Layer2Error, SignerError, SystemClock
+from layer2 import ConfigurationError, Layer2Error, SignerError, SystemClock, ValidationError
 from layer2.bob import BobClient
 from layer2.cli._cli import Cli, table
 from layer2.cli._command import command
@@ -39,13 +40,19 @@ __all__ = ["add_to"]
 
 _LONGEST_LOCK_S: Final = 61 * 86_400
 """The contract takes no lock of more than 60 days."""
+_SHOWN: Final = 16
+"""Digits of a lock id that are shown."""
 _TEXT: Final = {
     RescueAction.NONE: "nothing to do",
     RescueAction.REFUND: "can be refunded now: --send",
     RescueAction.REFUND_LATER: "can be refunded from {timelock} on, unless the provider claims it before",
     RescueAction.CLAIM: "can be claimed now, by {not_after}: --send",
+    RescueAction.CONFIRM: "can be claimed by {not_after}, if it is all that a transfer was to bring you: who made it takes the "
+    "payment, however little it holds: --send --claim {lock}",
+    RescueAction.NOT_AGREED: "is not what was agreed on, and claiming it would give your payment away: nothing to do",
     RescueAction.CLAIM_LATE: "late: the provider can refund from {timelock} on while the claim is on its way, and take the "
-    "payment all the same. Safe only if your node says that the payment came back: --send --force",
+    "payment all the same. Safe only if your node says that the payment came back: --send --force, and --claim {lock} if no store "
+    "knows it",
     RescueAction.NOT_DEEP: "not deep enough in the chain yet: run this again in a minute",
     RescueAction.NO_PREIMAGE: "this key gives no preimage for it: a wrong clock (--search-s), or a provider's lock, whose "
     "preimage is with the payment at its Lightning node (--provider)",
@@ -74,6 +81,14 @@ async def rescue(
         int | None, typer.Option(help="First block to look at; by default that of 61 days ago.", min=0)
     ] = None,
     send: Annotated[bool, typer.Option("--send", help="Refund, claim and settle; without it nothing is done.")] = False,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--claim",
+            metavar="LOCK",
+            help="With --send: claim this lock, of which no store knows what was agreed on. As shown, or its whole id; repeatable.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="With --send: also claims that are late.")] = False,
     search_s: Annotated[
         int, typer.Option(help="Seconds by which your clock may have been wrong when a transfer was made.", min=0)
@@ -110,7 +125,7 @@ async def rescue(
                 cli.say(f"no lock of {bob.account} since block {first}")
             return ExitCode.OK
         cli.emit_people(lambda: _table(plans, decimals))
-        results = await _carry_out(cli, work, plans, force=force)
+        results = await _carry_out(cli, work, plans, force=force, named=_named(plans, claim or []))
     cli.emit([result for result, _ in results])
     codes = [code for _, code in results if code is not ExitCode.OK]
     return min(codes, default=ExitCode.OK)
@@ -129,6 +144,9 @@ async def _opened(
     contract = (config.bob.htlc_contract if config.bob is not None else None) or HTLC_ADDRESS
     transport = connect_chain(config, preset, clock)
     node = await connect_node(config) if provider else None
+    token = token_of(config).contract
+    if token is None:
+        raise ConfigurationError("BTC is no token on this chain, and only tokens are locked", key="assets.BTC")
     url = provider_store_url(config) if provider else config.store_url
     store = await (Store.open(url, clock=clock) if send else _readable(cli, url))
     journal: TxJournal = SqlTxJournal(store) if send and store is not None else MemoryTxJournal()
@@ -155,12 +173,14 @@ async def _opened(
             journal=journal,
             signer=signer,
             contract=contract,
+            token=token,
             chain_id=preset.chain_id,
             timing=timing,
             policy_for=config.depth_policy,
             clock=clock,
             extra_search_s=search_s,
             node=node,
+            agreed=None if store is None else partial(_agreed, store),
         )
         yield work, bob, store
     finally:
@@ -193,18 +213,39 @@ async def _plan(work: Rescue, store: Store | None, found: FoundLock) -> RescuePl
     return plan
 
 
+async def _agreed(store: Store, payment_hash: bytes) -> frozenset[bytes]:
+    known = await store.run(swaps.by_payment_hash, payment_hash)
+    return frozenset(swap.deal.terms.lock.lock_id for swap in known)
+
+
+def _named(plans: list[RescuePlan], ids: list[str]) -> frozenset[bytes]:
+    """The locks that a person named, each by its whole id or a beginning of at least the 16 digits that are shown."""
+    named = set()
+    for text in ids:
+        start = text.removeprefix("0x").lower()
+        fits = [plan.found.lock.lock_id for plan in plans if plan.found.lock.lock_id.hex().startswith(start)]
+        if len(start) < _SHOWN or len(fits) != 1:
+            raise ValidationError(
+                f"no lock of yours is called {text!r}", field="--claim", hint="name it as the table shows it"
+            )
+        named.add(fits[0])
+    return frozenset(named)
+
+
 async def _carry_out(
-    cli: Cli, work: Rescue, plans: list[RescuePlan], *, force: bool
+    cli: Cli, work: Rescue, plans: list[RescuePlan], *, force: bool, named: frozenset[bytes]
 ) -> list[tuple[dict[str, Any], ExitCode]]:
     """All are begun before one is waited for, and first what needs no transaction: held payments go back by themselves."""
     order = sorted(range(len(plans)), key=lambda at: plans[at].action is not RescueAction.SETTLE)
-    begun = {at: await _begin(cli, work, plans[at], force=force) for at in order}
+    begun = {at: await _begin(cli, work, plans[at], force=force, named=named) for at in order}
     return [await _finish(cli, work, plan, begun[at]) for at, plan in enumerate(plans)]
 
 
-async def _begin(cli: Cli, work: Rescue, plan: RescuePlan, *, force: bool) -> bool | Layer2Error:
+async def _begin(
+    cli: Cli, work: Rescue, plan: RescuePlan, *, force: bool, named: frozenset[bytes]
+) -> bool | Layer2Error:
     try:
-        return await work.send(plan, late=force)
+        return await work.send(plan, late=force, confirmed=plan.found.lock.lock_id in named)
     except Layer2Error as error:
         cli.note(f"{_name(plan)}: {error}")
         return error
@@ -233,7 +274,7 @@ async def _finish(
 
 
 def _name(plan: RescuePlan) -> str:
-    return f"lock {plan.found.lock.lock_id.hex()[:16]}"
+    return f"lock {plan.found.lock.lock_id.hex()[:_SHOWN]}"
 
 
 def _words(plan: RescuePlan) -> str:
@@ -246,9 +287,11 @@ def _words(plan: RescuePlan) -> str:
         and not plan.invoice
     ):
         return _ASK_THE_NODE
-    by = plan.not_after
+    by, lock = plan.not_after, plan.found.lock
     return _TEXT[plan.action].format(
-        timelock=utc(plan.found.lock.timelock), not_after="any time" if by is None else utc(by)
+        timelock=utc(lock.timelock),
+        not_after="any time" if by is None else utc(by),
+        lock=lock.lock_id.hex()[:_SHOWN],
     )
 
 
@@ -264,6 +307,7 @@ def _json(plan: RescuePlan) -> dict[str, Any]:
         "block": plan.found.block_number,
         "timelock": lock.timelock,
         "action": plan.action.value,
+        "agreed": plan.agreed,
         "claim_by": plan.not_after,
         "preimage_time_ms": plan.time_ms,
         "invoice": None if plan.invoice is None else plan.invoice.value,
@@ -278,5 +322,5 @@ def _table(plans: list[RescuePlan], decimals: dict[Any, int]) -> Table:
         amount = f"{lock.amount} of {lock.token}" if places is None else btc(lock.amount, places)
         role = "refunder" if plan.refunder else "claimer"
         number = str(plan.found.block_number)
-        shown.add_row(lock.lock_id.hex()[:16], number, role, amount, plan.found.phase.value, _words(plan))
+        shown.add_row(lock.lock_id.hex()[:_SHOWN], number, role, amount, plan.found.phase.value, _words(plan))
     return shown

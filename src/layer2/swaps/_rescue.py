@@ -7,7 +7,7 @@ from the key and the time at which the swap was made, which is searched for arou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -47,9 +47,15 @@ class RescueAction(StrEnum):
     REFUND_LATER = "refund_later"
     """It can be refunded from its timelock on, unless the other side claims it before."""
     CLAIM = "claim"
-    """Our preimage is found and there is time: it can be claimed now."""
+    """Our preimage is found, the store knows that exactly this lock was agreed on, and there is time: it can be claimed now."""
+    CONFIRM = "confirm"
+    """Our preimage is found and there is time, but no store knows what was agreed on: claimed only once a person says that it is
+    this lock. Whoever made it takes the whole payment with the preimage, however little it holds."""
+    NOT_AGREED = "not_agreed"
+    """It has the hash of a transfer of ours and is another lock than was agreed on, or of another token: never claimed."""
     CLAIM_LATE = "claim_late"
-    """Our preimage is found, but the other side could refund while our claim is on its way, and still take the payment."""
+    """Our preimage is found, but the other side could refund while our claim is on its way, and still take the payment. Claimed
+    only if told so, and confirmed like ``CONFIRM`` where no store knows of it (``RescuePlan.agreed``)."""
     NOT_DEEP = "not_deep"
     """It is not deep enough in the chain to show the preimage for it."""
     NO_PREIMAGE = "no_preimage"
@@ -86,6 +92,8 @@ class RescuePlan:
     preimage: bytes | None = field(default=None, repr=False)
     time_ms: int | None = None
     """``t``, from which the preimage was derived."""
+    agreed: bool = True
+    """Whether this lock is known to be what was agreed on; if not, claiming it wants a person's word."""
     not_after: int | None = None
     """Unix seconds after which the claim is not begun any more."""
     invoice: InvoiceState | None = None
@@ -128,13 +136,14 @@ def plan_claim(
     secret: tuple[int, bytes] | None,
     *,
     sent: bool,
+    agreed: bool,
 ) -> RescuePlan:
     """What to do with a standing lock of which we are the claimer. ``sent``: our claim is out already, and is pursued."""
     timelock = found.lock.timelock
     plan = RescuePlan(found=found, action=RescueAction.NO_PREIMAGE, refunder=False, policy=policy)
     if secret is None:
         return plan
-    plan = replace(plan, time_ms=secret[0], preimage=secret[1])
+    plan = replace(plan, time_ms=secret[0], preimage=secret[1], agreed=agreed or sent)
     if sent:
         return replace(plan, action=RescueAction.CLAIM)
     if not (view.latest.status is view.at_depth.status is LockStatus.LOCKED):
@@ -142,7 +151,8 @@ def plan_claim(
     in_time = may_claim(timing, policy, timelock=timelock, now=view.now_s, head_timestamp=view.head_timestamp)
     if not in_time:
         return replace(plan, action=RescueAction.CLAIM_LATE)
-    return replace(plan, action=RescueAction.CLAIM, not_after=latest_claim_start(timing, policy, timelock))
+    action = RescueAction.CLAIM if agreed else RescueAction.CONFIRM
+    return replace(plan, action=action, not_after=latest_claim_start(timing, policy, timelock))
 
 
 class Rescue:
@@ -154,12 +164,14 @@ class Rescue:
         journal: of signed transactions, so that what was begun goes on after a crash.
         signer: whose locks are looked for.
         contract: the HTLC contract.
+        token: BTC on the chain; locks of other tokens are refunded, and never claimed.
         chain_id: of the chain.
         timing: the network's constants: for how long swaps last, and when it is too late to claim.
         policy_for: how deep a lock of an amount must be before its preimage is shown.
         clock: the time.
         extra_search_s: widens the search for preimages either way, for a clock that was wrong.
         node: of a provider: it has the preimages of the payments that it made, and holds the payments for the provider's locks.
+        agreed: the ids of the locks that the store knows to be agreed on for a payment hash; None: there is no store.
     """
 
     def __init__(
@@ -170,24 +182,28 @@ class Rescue:
         journal: TxJournal,
         signer: Signer,
         contract: EvmAddress,
+        token: EvmAddress,
         chain_id: int,
         timing: ChainTiming,
         policy_for: Callable[[int], DepthPolicy],
         clock: Clock,
         extra_search_s: int = 0,
         node: LightningNode | None = None,
+        agreed: Callable[[bytes], Awaitable[frozenset[bytes]]] | None = None,
     ) -> None:
         self._client = client
         self._chain = chain
         self._journal = journal
         self._signer = signer
         self._contract = contract
+        self._token = token
         self._chain_id = chain_id
         self._timing = timing
         self._policy_for = policy_for
         self._clock = clock
         self._extra_search_s = extra_search_s
         self._node = node
+        self._agreed = agreed
 
     async def find(
         self,
@@ -261,8 +277,12 @@ class Rescue:
                     preimage=payment.preimage,
                 )
         record = await self._journal.get(_key(lock, RescueAction.CLAIM))
+        sent = record is not None and record.sent
+        known = frozenset[bytes]() if self._agreed is None else await self._agreed(lock.preimage_hash)
+        if not sent and (lock.token != self._token or (known and lock.lock_id not in known)):
+            return RescuePlan(found=found, action=RescueAction.NOT_AGREED, refunder=False, policy=policy, agreed=False)
         secret = await self._search(found)
-        return plan_claim(found, policy, self._timing, view, secret, sent=record is not None and record.sent)
+        return plan_claim(found, policy, self._timing, view, secret, sent=sent, agreed=lock.lock_id in known)
 
     async def _plan_as_refunder(self, found: FoundLock, policy: DepthPolicy) -> RescuePlan:
         lock = found.lock
@@ -328,8 +348,13 @@ class Rescue:
                 return time_ms, secret
         return None
 
-    async def send(self, plan: RescuePlan, *, late: bool = False) -> bool:
-        """Do what the plan says. False if it says nothing that can be done now; ``late``: also a claim that is late.
+    async def send(self, plan: RescuePlan, *, late: bool = False, confirmed: bool = False) -> bool:
+        """Do what the plan says. False if it says nothing that can be done now.
+
+        Args:
+            plan: of ``plan``.
+            late: also a claim that is late.
+            confirmed: a person has said that this lock is what was agreed on.
 
         Raises:
             InsufficientFunds, FeeLimitExceeded, Expired: nothing was sent, or there is no held payment any more; NotFound: the node
@@ -345,7 +370,9 @@ class Rescue:
                 await self._node.settle_invoice(plan.preimage)
             case RescueAction.CLAIM | RescueAction.CLAIM_AGAIN:
                 await self._claim(plan)
-            case RescueAction.CLAIM_LATE if late:
+            case RescueAction.CONFIRM if confirmed:
+                await self._claim(plan)
+            case RescueAction.CLAIM_LATE if late and (plan.agreed or confirmed):
                 await self._claim(plan)
             case _:
                 return False
