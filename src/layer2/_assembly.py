@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from layer2._proving import Prover
 from layer2._stored_transfers import UndrivenTransfers
 from layer2._transfers import TransferService
 from layer2.connect import bound_of_unsafe
-from layer2.errors import Layer2Error, NotFound
+from layer2.errors import ConfigurationError, Layer2Error, NotFound
 from layer2.evm import FeeLimits, FeeOracle, verify_cooperative_refund
 from layer2.lightning import LnurlClient
 from layer2.protocol import Layer2ProtocolAsync, Layer2ProtocolType
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from layer2.lightning import LightningNetwork, LightningNode
     from layer2.swaps import Deal, StoredSwap
 
-__all__ = ["assemble_transfers", "assemble_undriven", "layers_that_are_up"]
+__all__ = ["assemble_transfers", "assemble_undriven", "layers_that_are_up", "why_no_transfers"]
 
 
 _CLAIM_REQUESTS = 64
@@ -128,6 +128,21 @@ def layers_that_are_up(
     return (
         bob if isinstance(bob, BobClient) else None,
         lightning if isinstance(lightning, LightningNetwork) else None,
+    )
+
+
+def why_no_transfers(what: str, given: Collection[str]) -> ConfigurationError:
+    """The error for a call that needs transfers, in a manager whose layers cannot make any; ``given``: those of ``protocols=``."""
+    replaced = sorted(name for name in given if name in set(Layer2ProtocolType))
+    if replaced:
+        names = " and ".join(replaced)
+        return ConfigurationError(
+            f"{what} needs the manager's own layers, and protocols= replaces {names}",
+            key=replaced[0],
+            hint=f"leave {names} out of protocols=; to test code that moves value, make a mock of the manager",
+        )
+    return ConfigurationError(
+        f"{what} needs BOB with a signer", key="bob", hint="add [bob] and [signer], or use Layer2Config.embedded()"
     )
 
 

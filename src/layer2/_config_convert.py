@@ -194,7 +194,8 @@ def _secret(value: Any, key: str, source: Source) -> Secret:
 def _wrong(wanted: str, value: Any, key: str, *, hide: bool = False) -> ConfigurationError:
     """Secrets are typed too, so what stands in their place is described by its type alone."""
     shown = f"{value!r:.60}" if not hide and isinstance(value, str | int | float | bool) else ""
-    return ConfigurationError(f"{key} must be {wanted}, not {type(value).__name__} {shown}".rstrip(), key=key)
+    kind = "str" if isinstance(value, str) else type(value).__name__
+    return ConfigurationError(f"{key} must be {wanted}, not {kind} {shown}".rstrip(), key=key)
 
 
 def inline_secrets(kind: Any, table: Mapping[str, Any], key: str = "") -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Self, final
@@ -11,8 +12,9 @@ from urllib.parse import urlsplit
 
 from layer2.errors import ConfigurationError
 
-__all__ = ["Secret", "public_url", "read_secret_file"]
+__all__ = ["Secret", "check_signer", "public_url", "read_secret_file"]
 
+_KEY_TEXT = re.compile(rb"\s*(?:0x)?[0-9a-fA-F]{64}\s*")
 MAX_SECRET_BYTES = 64 * 1024
 
 
@@ -65,6 +67,24 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash(self._value)
+
+
+def check_signer(keystore: Path | None, password: Secret | None, private_key: Secret | None) -> None:
+    """Refuse a signer that could not sign, before anybody waits for it. No message repeats a key.
+
+    Raises:
+        ConfigurationError: both or none of keystore and key, a keystore without a password, or a key that is none.
+    """
+    if (keystore is None) == (private_key is None):
+        raise ConfigurationError("signer needs either keystore or private_key", key="signer")
+    if keystore is not None and password is None:
+        raise ConfigurationError("signer.password is needed to open signer.keystore", key="signer.password")
+    if private_key is not None and _KEY_TEXT.fullmatch(private_key.reveal_bytes()) is None:
+        raise ConfigurationError(
+            "signer.private_key is not written as 64 hexadecimal digits",
+            key="signer.private_key",
+            hint="layer2 keystore new makes an account; its key then needs no place in the settings",
+        )
 
 
 def read_secret_file(path: Path, *, key: str, allow_readable: bool) -> bytes:

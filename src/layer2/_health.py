@@ -80,6 +80,8 @@ class Health(Value):
     protocols: Mapping[str, ProtocolHealth] = field(default_factory=dict)
     tasks: Mapping[str, TaskHealth] = field(default_factory=dict)
     unfinished_transfers: int = 0
+    """Transfers that are still driven or watched: those under way, and those that are settled or refunded until that is final.
+    Some are no sign of a fault."""
     needs_attention: tuple[str, ...] = ()
     """Ids of transfers that a person must look at."""
     run_again_by: int | None = None

@@ -83,7 +83,7 @@ class _Call:
         tx_id = self.tx_id() if callable(self.tx_id) else self.tx_id
         moved = self.started and self.moves_money
         retry_safe = self.repeatable or not moved
-        where = "" if self.started else " before it had a slot; nothing was sent"
+        where = "" if self.started else ": it waited for a slot, and nothing was sent"
         if self.reason == "cancel":
             goes_on = (True if tx_id is not None else None) if moved else False
             return TaskCancelled(
@@ -106,7 +106,7 @@ class _Call:
                 else "next time give an idempotency key: without one, asking again may spend twice"
             )
         return AsyncTimeout(
-            f"{self.what} did not end within {limit_s:g} s{where}",
+            f"{self.what} took longer than {limit_s:g} s{where}",
             hint=hint,
             tx_id=tx_id,
             transfer_id=self.transfer_id,
@@ -129,7 +129,9 @@ class Operations:
         default_timeout_ms: int = 30_000,
         exit_slots: int = 16,
         metrics: Metrics | None = None,
+        owner: str = "the client",
     ) -> None:
+        self._owner = owner
         for key, number in (
             ("max_concurrency", max_concurrency),
             ("default_timeout_ms", default_timeout_ms),
@@ -181,19 +183,20 @@ class Operations:
             AsyncRuntimeError: one of these.
         """
         if self._closed:
-            raise AsyncRuntimeError(f"{what}: it is closed", hint="make a new one", retry_safe=False)
+            raise AsyncRuntimeError(f"{what}: {self._owner} is closed", hint="make a new one", retry_safe=False)
         if self._loop is None:
             raise AsyncRuntimeError(
-                f"{what}: it is not initialised", hint="await initialize_async() or initialize_all_async() first"
+                f"{what}: {self._owner} is not initialised",
+                hint="await initialize_async() or initialize_all_async() first",
             )
         if os.getpid() != self._pid:
             raise AsyncRuntimeError(
-                f"{what}: it was made in process {self._pid} and inherited through fork",
+                f"{what}: {self._owner} was made in process {self._pid} and inherited through fork",
                 hint="make a new one after the fork; connections and keys in flight cannot be shared",
             )
         if asyncio.get_running_loop() is not self._loop:
             raise AsyncRuntimeError(
-                f"{what}: it belongs to another event loop",
+                f"{what}: {self._owner} belongs to another event loop",
                 hint="use it where it was initialised, or use Layer2ManagerSync from threads",
             )
 

@@ -77,7 +77,7 @@ class Portal:
             future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         except RuntimeError as error:
             coroutine.close()
-            raise AsyncRuntimeError(f"{what}: it is closed", hint="make a new one") from error
+            raise AsyncRuntimeError(f"{what}: the manager is closed", hint="make a new one") from error
         try:
             if cancel is not None and event is not None:
                 while not future.done() and not cancel.is_set():
@@ -89,7 +89,7 @@ class Portal:
             _name_twins(error)
             raise
         except concurrent.futures.CancelledError as error:
-            raise AsyncRuntimeError(f"{what}: it was closed meanwhile", money_may_have_moved=True) from error
+            raise AsyncRuntimeError(f"{what}: the manager was closed meanwhile", money_may_have_moved=True) from error
         finally:
             future.cancel()
 
@@ -115,12 +115,12 @@ class Portal:
         """
         if os.getpid() != self._pid:
             raise AsyncRuntimeError(
-                f"{what}: it was made in process {self._pid} and inherited through fork",
+                f"{what}: the manager was made in process {self._pid} and inherited through fork",
                 hint="make a new one after the fork",
             )
         self.check_thread(what)
         if self._closed:
-            raise AsyncRuntimeError(f"{what}: it is closed", hint="make a new one")
+            raise AsyncRuntimeError(f"{what}: the manager is closed", hint="make a new one")
 
     def check_thread(self, what: str) -> None:
         """Refuse the portal's own thread.

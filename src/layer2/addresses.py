@@ -76,6 +76,9 @@ class EvmAddress(Value):
         mask = keccak256(digits.encode()).hex()
         return "0x" + "".join(c.upper() if int(m, 16) >= 8 else c for c, m in zip(digits, mask, strict=False))
 
+    def __repr__(self) -> str:
+        return f"EvmAddress.parse('{self}')"
+
     @property
     def is_zero(self) -> bool:
         """Whether it is the zero address, to which nothing may be sent."""
@@ -105,6 +108,9 @@ class NodeId(Value):
 
     def __str__(self) -> str:
         return self.raw.hex()
+
+    def __repr__(self) -> str:
+        return f"NodeId.parse('{self}')"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from layer2._config_secret import Secret, public_url
+from layer2._config_secret import Secret, check_signer, public_url
 from layer2.addresses import EvmAddress
 from layer2.errors import ConfigurationError
 
@@ -300,17 +300,14 @@ class SignerConfig(_Section):
     """The EVM key: an encrypted keystore file with its password, or the key itself."""
 
     keystore: Path | None = None
-    """Web3 Secret Storage, version 3."""
+    """Web3 Secret Storage, version 3; as every path, from the settings file's folder on if it is relative."""
     password: Secret | None = None
     """Of the keystore."""
     private_key: Secret | None = None
-    """32 bytes, or their hexadecimal digits."""
+    """64 hexadecimal digits."""
 
     def __post_init__(self) -> None:
-        if (self.keystore is None) == (self.private_key is None):
-            raise ConfigurationError("signer needs either keystore or private_key", key="signer")
-        if self.keystore is not None and self.password is None:
-            raise ConfigurationError("signer.password is needed to open signer.keystore", key="signer.password")
+        check_signer(self.keystore, self.password, self.private_key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

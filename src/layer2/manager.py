@@ -87,6 +87,7 @@ class Layer2Manager:
             max_concurrency=64 if config is None else config.max_concurrency,
             default_timeout_ms=30_000 if config is None else config.default_timeout_ms,
             metrics=self._metrics,
+            owner="the manager",
         )
         self._events = EventDispatcher(self._clock)
         self._stack = AsyncExitStack()
@@ -269,9 +270,9 @@ class Layer2Manager:
             raise AsyncRuntimeError(
                 f"{what}: the manager is not initialised", hint="await initialize_all_async() first"
             )
-        raise ConfigurationError(
-            f"{what} needs BOB with a signer", key="bob", hint="add [bob] and [signer], or use Layer2Config.embedded()"
-        )
+        from layer2._assembly import why_no_transfers
+
+        raise why_no_transfers(what, self._given)
 
     def _records(self, what: str) -> TransferService | UndrivenTransfers:
         self._operations.check(what)

@@ -86,6 +86,9 @@ class TxId(Value):
     def __str__(self) -> str:
         return f"{self.layer}:{self.hash.hex()}"
 
+    def __repr__(self) -> str:
+        return f"TxId.parse('{self}')"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TxStatus(Value):

@@ -153,7 +153,11 @@ class TransferHost(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
-    """A handle on a transfer, as it stood when it was read. The transfer goes on without it."""
+    """A handle on a transfer, as it stood when it was read. The transfer goes on without it.
+
+    Its fields do not change: ``events`` and ``result_async`` follow the transfer, and ``Layer2Manager.get_transfer_async`` reads it
+    anew.
+    """
 
     id: str
     state: TransferState
@@ -165,7 +169,7 @@ class Transfer:
     updated_at_ms: int
     act_by: int | None
     """Unix seconds by which a process must drive it again; None if nothing of ours is bound."""
-    _host: TransferHost
+    _host: TransferHost = field(repr=False)
 
     def events(self) -> AsyncIterator[TransferEvent]:
         """Its history, then what happens, ending at a final state. Any number of readers."""

@@ -112,7 +112,7 @@ def of_chain(result: object) -> bytes:
 HALF = http("200 OK", b'{"jsonrpc": "2.0", "id": 1, "re', length=60)
 HTML = http("200 OK", b"<html><body>Welcome to the hotel</body></html>", content_type="text/html")
 CHAIN_TROUBLES = {
-    "silent": (Mode.SILENT, b"", AsyncTimeout, "did not end"),
+    "silent": (Mode.SILENT, b"", AsyncTimeout, "took longer"),
     "dropped": (Mode.SHUT, b"", NodeConnectionError, "broke|connection"),
     "half an answer": (Mode.CANNED, HALF, NodeConnectionError, "broke|whole"),
     "HTML": (Mode.CANNED, HTML, UnexpectedReply, "JSON|answer"),
@@ -188,7 +188,7 @@ LND_UNSYNCED = http(
     ).encode(),
 )
 NODE_TROUBLES = {
-    "silent": (Mode.SILENT, b"", AsyncTimeout, "did not end"),
+    "silent": (Mode.SILENT, b"", AsyncTimeout, "took longer"),
     "dropped": (Mode.SHUT, b"", NodeConnectionError, "broke|connection|answer"),
     "half an answer": (Mode.CANNED, HALF, NodeConnectionError, "broke|whole|answer"),
     "HTML": (Mode.CANNED, HTML, UnexpectedReply, "JSON"),

@@ -92,6 +92,7 @@ def test_a_wrong_variable_is_named_instead_of_the_file(home, tmp_path, name, val
         tmp_path / "layer2.toml", '[lightning]\nrest_url = "https://x"\nmacaroon = "00"\n[provider]\nmax_amount = 20000'
     )
     error = refused(key, name, environ={**home, name: value})
+    assert "EnvText" not in str(error)
     assert error.variable == name
     assert error.path == ("/none" if value == "/none" else None)
     assert str(file) not in str(error)

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from layer2 import AmountError, Depth, Outcome, TxId, TxStatus
+from layer2 import AmountError, Depth, EvmAddress, NodeId, Outcome, TxId, TxStatus
 from layer2.assets import MAX_AMOUNT, check_amount, convert_amount
 
 TX_ID = TxId(layer="bob", hash=bytes(range(32)))
@@ -43,6 +43,14 @@ def test_an_outcome_that_is_not_known_is_neither_success_nor_failure(depth: Dept
         seen = status(outcome, depth)
         assert seen.succeeded is not seen.failed
         assert seen.is_final == (depth is Depth.FINALIZED)
+
+
+def test_ids_and_addresses_are_shown_as_they_are_written() -> None:
+    address = EvmAddress.parse("0x0555E30da8f98308EdB960aa94C0Db47230d2B9c")
+    node = NodeId.parse("02" + "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798")
+    for value in (address, node, TX_ID):
+        assert str(value) in repr(value)
+        assert eval(repr(value)) == value
 
 
 @pytest.mark.parametrize("amount", [1, MAX_AMOUNT])

@@ -90,8 +90,10 @@ async def test_transfer_raises_where_failure_is_certain(line, clock):
     with pytest.raises(NoRoute):
         await layer.transfer_asset_async(BTC, 1_000, invoice.text)
     too_much = await line.bob.create_invoice(amount_msat=3 * 10**10)
-    with pytest.raises(InsufficientFunds):
+    with pytest.raises(InsufficientFunds) as caught:
         await layer.transfer_asset_async(BTC, 3 * 10**7, too_much.text)
+    assert (caught.value.coin, caught.value.needed) == ("BTC", 3 * 10**7)
+    assert caught.value.available == line.network.spendable_msat(line.alice.node_id) // 1000
     await layer.close_async()
 
 

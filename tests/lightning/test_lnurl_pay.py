@@ -170,6 +170,16 @@ async def test_answers_that_are_none_are_refused(service, client, reply, error):
         await client.fetch_invoice(service.address, 5_000)
 
 
+async def test_a_service_that_cannot_be_reached_is_named(service, client, unused_tcp_port):
+    with pytest.raises(NodeConnectionError, match=r"127\.0\.0\.1 cannot be reached") as caught:
+        await client.fetch_invoice(LnurlPay(url=f"http://127.0.0.1:{unused_tcp_port}/pay"), 5_000)
+    assert caught.value.endpoint == "127.0.0.1"
+    service.pay_reply = {"status": "ERROR", "reason": "no"}
+    with pytest.raises(NodeError) as caught:
+        await client.fetch_invoice(service.address, 5_000)
+    assert caught.value.endpoint == "127.0.0.1"
+
+
 async def test_a_service_that_says_nothing_is_given_up(service, client, monkeypatch):
     monkeypatch.setattr("layer2.lightning._lnurl_pay.TIME_LIMIT_S", 0.05)
     silent = asyncio.Event()

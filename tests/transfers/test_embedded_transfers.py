@@ -310,7 +310,7 @@ Call = Callable[[Layer2Manager], Awaitable[object]]
         ),
         (lambda m: m.verify_cross_layer_proof_async("{}"), ProofError, "from_json"),
         (lambda m: m.list_transfers_async(state="done"), ValidationError, "none of agreed"),
-        (lambda m: m.get_transfer_async("ab" * 16), NotFound, "no swap"),
+        (lambda m: m.get_transfer_async("ab" * 16), NotFound, "no transfer"),
         (lambda m: m.get_protocol_async("rootstock"), ValidationError, "rootstock.*bob, lightning"),
     ],
 )

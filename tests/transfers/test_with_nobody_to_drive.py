@@ -25,6 +25,7 @@ from layer2 import (
 from layer2 import Layer2ProtocolType as P
 from layer2.devnet import EmbeddedNetwork
 from layer2.lightning import MemoryNode
+from layer2.testing import MockLayer2Protocol
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -72,6 +73,14 @@ async def test_who_only_reads_lists_transfers_and_verifies_proofs(
             await reader.quote_cross_layer_transfer_async(BTC, SAT, P.BOB, P.LIGHTNING)
         health = reader.health()
         assert (health.unfinished_transfers, health.run_again_by) == (1, locked.act_by)
+
+
+async def test_a_layer_that_was_replaced_is_named(config: Layer2Config) -> None:
+    async with Layer2Manager(config, protocols={"bob": MockLayer2Protocol("bob")}) as manager:
+        await manager.initialize_all_async()
+        with pytest.raises(ConfigurationError, match="protocols= replaces bob") as caught:
+            await manager.cross_layer_transfer_async(BTC, SAT, P.BOB, P.LIGHTNING)
+        assert "embedded" not in str(caught.value)
 
 
 async def test_without_bob_a_proof_cannot_be_checked_and_the_error_says_why(

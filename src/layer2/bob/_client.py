@@ -94,7 +94,7 @@ class BobClient(Layer2ProtocolAsync):
         self.preset = preset
         self.registry = registry
         self.htlc_contract = htlc_contract
-        self._operations = operations or Operations()
+        self._operations = operations or Operations(owner="BOB")
         self._owns_operations = operations is None
         self._rpc = EvmClient(transport)
         self._journal = journal

@@ -67,9 +67,10 @@ async def status(cli: Cli) -> None:
 
 
 def _waiting(transfers: list[Transfer]) -> Table:
-    shown = table("Unfinished", "transfer", "state", "must run again by")
+    shown = table("Unfinished: under way, or not final yet", "transfer", "state", "must run again by")
     for transfer in transfers:
-        shown.add_row(transfer.id, transfer.state.value, "-" if transfer.act_by is None else utc(transfer.act_by))
+        state = f"{transfer.state.value}, not final yet" if transfer.state.is_final else transfer.state.value
+        shown.add_row(transfer.id, state, "-" if transfer.act_by is None else utc(transfer.act_by))
     return shown
 
 

@@ -65,6 +65,7 @@ class LnurlClient:
             InvoiceError: the invoice is not for this amount or not bound to the metadata.
             NodeError: the service refused, cannot be reached, or breaks the rules.
         """
+        host = urlsplit(self._url_of(recipient)).hostname
         try:
             async with asyncio.timeout(TIME_LIMIT_S):
                 request = self._pay_request(await self._get(self._url_of(recipient)))
@@ -78,7 +79,12 @@ class LnurlClient:
         except TimeoutError as exc:
             if isinstance(exc, Layer2Error):
                 raise
-            raise NodeConnectionError("the recipient's service did not answer in time", request_sent=True) from exc
+            raise NodeConnectionError(
+                f"the recipient's service at {host} did not answer in time", endpoint=host, request_sent=True
+            ) from exc
+        except NodeError as exc:
+            exc.endpoint = exc.endpoint or host
+            raise
         return _checked_invoice(reply, request.metadata, amount_msat)
 
     def _url_of(self, recipient: LightningAddress | LnurlPay) -> str:
@@ -118,8 +124,9 @@ class LnurlClient:
                 except Layer2Error:
                     raise
                 except (aiohttp.ClientError, OSError, ValueError) as exc:
+                    host = urlsplit(url).hostname
                     raise _address_refusal(exc) or NodeConnectionError(
-                        "the recipient's service cannot be reached"
+                        f"the recipient's service at {host} cannot be reached", endpoint=host
                     ) from exc
         raise UnexpectedReply(f"the recipient's service redirects more than {MAX_REDIRECTS} times")
 

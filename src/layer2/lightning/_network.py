@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from layer2._clock import Clock
@@ -13,7 +14,17 @@ from layer2._crypto import sha256
 from layer2._operations import Operations
 from layer2.addresses import Address, InvoiceText, LightningAddress, LnurlPay, NodeId, parse_address
 from layer2.assets import AssetId, check_amount
-from layer2.errors import AddressError, AmountError, Expired, InvoiceError, NotFound, ProofError, ValidationError
+from layer2.errors import (
+    AddressError,
+    AmountError,
+    Expired,
+    InsufficientFunds,
+    InvoiceError,
+    Layer2Error,
+    NotFound,
+    ProofError,
+    ValidationError,
+)
 from layer2.lightning._bolt11 import decode_invoice
 from layer2.lightning._invoice import Invoice
 from layer2.lightning._journal import MemoryJournal, OperationJournal
@@ -191,8 +202,17 @@ class LightningNetwork(NodeLayer):
         )
         status = status_of(record)
         if status.outcome is not Outcome.SUCCEEDED:
-            raise failure_of(status)
+            raise await self._with_figures(failure_of(status), amount)
         return status.tx_id
+
+    async def _with_figures(self, failure: Layer2Error, amount: int) -> Layer2Error:
+        """A shortage says what is needed and what is there, as long as the node tells."""
+        if isinstance(failure, InsufficientFunds):
+            failure.needed = amount
+            with suppress(Layer2Error):
+                info = await self._operations.ask("asking the Lightning node what it can send", self._node.info)
+                failure.available, failure.account = info.spendable_msat // 1000, info.node_id.hex()
+        return failure
 
     async def _transfer(
         self,

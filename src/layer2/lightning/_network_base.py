@@ -42,7 +42,7 @@ class NodeLayer(Layer2ProtocolAsync):
     ) -> None:
         self._node = node
         self._expected_network = network
-        self._operations = operations or Operations()
+        self._operations = operations or Operations(owner="Lightning")
         self._owns_operations = operations is None
         self._owns_node = owns_node
         self._clock: Clock = clock or SystemClock()
@@ -71,7 +71,7 @@ class NodeLayer(Layer2ProtocolAsync):
             ConfigurationError: it is on another network than configured. NodeNotReady: it is not synchronised.
         """
         if self._closed:
-            raise AsyncRuntimeError("initialize_async: it is closed", hint="make a new one")
+            raise AsyncRuntimeError("initialize_async: Lightning is closed", hint="make a new one")
         if self._owns_operations:
             self._operations.open()
         info = await self._operations.run(
@@ -112,9 +112,9 @@ class NodeLayer(Layer2ProtocolAsync):
 
     def _ready(self, what: str) -> NodeInfo:
         if self._closed:
-            raise AsyncRuntimeError(f"{what}: it is closed", hint="make a new one")
+            raise AsyncRuntimeError(f"{what}: Lightning is closed", hint="make a new one")
         if self._info is None:
-            raise AsyncRuntimeError(f"{what}: it is not initialised", hint="await initialize_async() first")
+            raise AsyncRuntimeError(f"{what}: Lightning is not initialised", hint="await initialize_async() first")
         return self._info
 
     async def _read(

@@ -64,7 +64,7 @@ def load_swap(conn: Connection, swap_id: str) -> StoredSwap:
     """
     found = _load(conn, _BY_ID, of_id=swap_id)
     if not found:
-        raise NotFound(f"no swap {swap_id} in this store")
+        raise NotFound(f"no transfer {swap_id} in this store")
     return found[0]
 
 

@@ -61,7 +61,7 @@ class UnsafeBound:
         """
         if await self._ask("looking how old the safe head is", self._safe_lag_s) > self._max_safe_lag_s:
             raise SwapRefused(
-                "the chain has not been safe for too long to begin a swap that does not wait for it",
+                "the chain has not been safe for too long to begin a transfer that does not wait for it",
                 rule="safe_lag",
                 hint="wait, or configure swap.depth so that it waits for the safe head",
             )

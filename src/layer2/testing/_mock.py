@@ -118,7 +118,7 @@ class Expectation:
             moves_money = self.method in _MOVES_MONEY
             key = kwargs.get("idempotency_key") or getattr(args[0] if args else None, "idempotency_key", None)
             raise AsyncTimeout(
-                f"{self.method} did not end within {limit_s:g} s",
+                f"{self.method} took longer than {limit_s:g} s",
                 money_may_have_moved=moves_money,
                 retry_safe=key is not None or not moves_money,
             )
@@ -165,7 +165,7 @@ class MockLayer2Protocol(Layer2ProtocolAsync):
         self._capabilities = capabilities or _ALL_CAPABILITIES
         self._in_order = in_order
         self._clock = clock or SystemClock()
-        self._operations = Operations(max_concurrency=100_000, default_timeout_ms=default_timeout_ms)
+        self._operations = Operations(max_concurrency=100_000, default_timeout_ms=default_timeout_ms, owner="the mock")
         self._strict_life = strict_life
         self._expectations: list[Expectation] = []
         self._problems: list[str] = []
