@@ -327,7 +327,7 @@ class ProviderConfig(_Section):
     routing_fee_limit_percent: int = 80
     """Most of its own fee that a payment may spend on routing."""
     min_amount: int = 10_000
-    """Smallest amount that arrives."""
+    """Smallest amount that arrives. Below 1,000 sat a held payment is dust on chain, and lost if a channel is closed."""
     max_amount: int = 10_000_000
     """Largest amount that arrives."""
     max_locked_total: int = 50_000_000
@@ -355,7 +355,7 @@ class ProviderConfig(_Section):
             fee_basis_points=(0, 5_000),
             fee_base=(0, 2**63),
             routing_fee_limit_percent=(1, 99),
-            min_amount=amount,
+            min_amount=(1_000, 2**64 - 1),
             max_amount=amount,
             max_locked_total=amount,
             max_unsafe_total=(0, 2**64 - 1),

@@ -99,8 +99,8 @@ def test_a_wrong_variable_is_named_instead_of_the_file(home, tmp_path, name, val
 
 
 def test_where_file_and_variable_contradict_each_other_both_are_named(home, tmp_path):
-    file = write(tmp_path / "layer2.toml", '[provider]\nmin_amount = 9\n[signer]\nkeystore = "k"\npassword = "x"')
-    error = refused("provider.min_amount", str(file), environ={**home, "LAYER2_PROVIDER__MAX_AMOUNT": "8"})
+    file = write(tmp_path / "layer2.toml", '[provider]\nmin_amount = 9000\n[signer]\nkeystore = "k"\npassword = "x"')
+    error = refused("provider.min_amount", str(file), environ={**home, "LAYER2_PROVIDER__MAX_AMOUNT": "8000"})
     assert (error.variable, error.path) == ("LAYER2_PROVIDER__MAX_AMOUNT", str(file))
     key = {**home, "LAYER2_SIGNER__PRIVATE_KEY": "11" * 32}
     error = refused("signer", str(file), "LAYER2_SIGNER__PRIVATE_KEY", environ=key)
