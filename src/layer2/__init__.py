@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         TaskCancelled,
         UnexpectedReply,
         UnknownOutcome,
+        UntrustedCopy,
         ValidationError,
     )
     from layer2.manager import Layer2Manager
@@ -174,6 +175,7 @@ __all__ = [
     "TxStatus",
     "UnexpectedReply",
     "UnknownOutcome",
+    "UntrustedCopy",
     "ValidationError",
     "parse_address",
 ]
@@ -272,6 +274,7 @@ _HOME = {
     "TxStatus": "transactions",
     "UnexpectedReply": "errors",
     "UnknownOutcome": "errors",
+    "UntrustedCopy": "errors",
     "ValidationError": "errors",
     "parse_address": "addresses",
 }

@@ -33,7 +33,8 @@ Layer2Error
 │   └── SwapRefunded               it failed and the user's money is back
 ├── SignerError
 └── StorageError
-    └── StoreInUse                 another process has the store
+    ├── StoreInUse                 another process has the store
+    └── UntrustedCopy              others may have written the copy
 
 Two questions every error answers, for the code that has to decide what to do next:
 
@@ -82,6 +83,7 @@ __all__ = [
     "TaskCancelled",
     "UnexpectedReply",
     "UnknownOutcome",
+    "UntrustedCopy",
     "ValidationError",
 ]
 
@@ -380,5 +382,18 @@ class StoreInUse(StorageError):
             f"the store {url} is in use by {holder}",
             hint="stop that process, use a read-only command, or give this one a store of its own",
             holder=holder,
+            url=url,
+        )
+
+
+class UntrustedCopy(StorageError):
+    """A copy of a store is not known to be what ``layer2 backup`` wrote for this account: others may have written it."""
+
+    @classmethod
+    def because(cls, message: str, url: str) -> Self:
+        """The error for a copy that was to replace the store at ``url``."""
+        return cls(
+            message,
+            hint="take another copy; or, if you are certain that nobody else could write this one, add --unauthenticated",
             url=url,
         )

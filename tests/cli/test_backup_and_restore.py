@@ -15,12 +15,20 @@ def settings(environment):
     return file
 
 
-def test_a_copy_is_taken_beside_a_service_and_restored_when_it_is_gone(start, run, settings, environment):
+@pytest.fixture
+def signer(settings):
+    """An account, whose key vouches for copies."""
+    settings.write_text(f'{settings.read_text()}[signer]\nprivate_key = "{"11" * 32}"\n')
+    settings.chmod(0o600)
+
+
+def test_a_copy_is_taken_beside_a_service_and_restored_when_it_is_gone(start, run, signer, environment):
     service = start("run", "--json")
     assert json.loads(service.stdout.readline())["event"] == "ready", service.stderr.read()
     taken = run("backup", "copy.db", "--json")
     assert taken.code == 0, taken.err
     assert taken.json["swaps"] == 0
+    assert taken.json["authenticated"] is True
     copy = environment / "copy.db"
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     assert run("backup", "copy.db").code == ExitCode.STORAGE
@@ -36,8 +44,27 @@ def test_a_copy_is_taken_beside_a_service_and_restored_when_it_is_gone(start, ru
     done = run("restore", "copy.db", "--replace", "--json")
     assert done.code == 0, done.err
     assert done.json["transfers"] == []
+    assert done.json["authenticated"] is True
     assert (environment / done.json["moved_aside"]).is_file()
     assert run("transfers", "list", "--json").json == []
+
+
+def test_a_copy_that_somebody_else_could_have_written_is_taken_on_demand_only(run, settings, environment):
+    assert run("transfers", "resume").code == 0
+    taken = run("backup", "copy.db", "--json")
+    assert (taken.code, taken.json["authenticated"]) == (0, False)
+    assert "No signer is configured" in taken.err
+    (environment / "journal.sqlite3").unlink()
+    refused = run("restore", "copy.db", "--json")
+    assert refused.code == ExitCode.STORAGE
+    assert refused.json["error"]["type"] == "UntrustedCopy"
+    assert "--unauthenticated" in refused.json["error"]["hint"]
+    settings.write_text(f'{settings.read_text()}[signer]\nprivate_key = "{"11" * 32}"\n')
+    settings.chmod(0o600)
+    assert run("restore", "copy.db").code == ExitCode.STORAGE
+    done = run("restore", "copy.db", "--unauthenticated", "--json")
+    assert (done.code, done.json["authenticated"]) == (0, False)
+    assert "NOT AUTHENTICATED" in done.err
 
 
 def test_a_store_that_was_moved_is_taken_over_where_it_is(run, settings, environment):
@@ -55,3 +82,4 @@ def test_what_to_restore_must_be_said(run, settings):
     assert run("restore").code == ExitCode.USAGE
     assert run("restore", "copy.db", "--in-place").code == ExitCode.USAGE
     assert run("restore", "--in-place", "--replace").code == ExitCode.USAGE
+    assert run("restore", "--in-place", "--unauthenticated").code == ExitCode.USAGE

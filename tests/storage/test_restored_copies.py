@@ -8,8 +8,9 @@ import stat
 
 import pytest
 
-from layer2.errors import ConfigurationError, StorageError, StoreInUse
-from layer2.storage import Store, contents, restore_copy, swaps
+from layer2.errors import ConfigurationError, StorageError, StoreInUse, UntrustedCopy
+from layer2.signers import LocalSigner
+from layer2.storage import Store, contents, copy_key, restore_copy, swaps
 
 
 @pytest.fixture
@@ -34,11 +35,11 @@ async def copy(url, tmp_path, clock, make_swap):
 
 async def test_a_store_that_is_there_is_moved_aside_and_only_if_asked(url, target, copy, clock, make_swap):
     with pytest.raises(StorageError, match="there is a store") as caught:
-        await restore_copy(url, copy, clock=clock)
+        await restore_copy(url, copy, clock=clock, key=None)
     assert "--replace" in caught.value.hint
     async with await Store.open(url, clock=clock) as store:
         assert (await store.run(contents)).swaps == 2
-    aside = await restore_copy(url, copy, clock=clock, replace=True)
+    aside = await restore_copy(url, copy, clock=clock, key=None, replace=True)
     assert aside is not None
     assert aside.parent == target.parent
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
@@ -56,25 +57,24 @@ async def test_a_store_that_is_there_is_moved_aside_and_only_if_asked(url, targe
             make_swap(1).deal.id: True,
             make_swap(3).deal.id: False,
         }
-    second = await restore_copy(url, copy, clock=clock, replace=True)
+    second = await restore_copy(url, copy, clock=clock, key=None, replace=True)
     assert second not in (None, aside), "of the same second: none overwrites another"
     async with await Store.open(f"sqlite:///{aside}", clock=clock, adopt=True) as store:
         assert (await store.run(contents)).swaps == 2
 
 
-def write(copy, *statements):
+def write(copy, statement):
     """As somebody does who can write the file of a copy."""
     database = sqlite3.connect(copy)
     with database:
-        for statement in statements:
-            database.execute(statement)
+        database.execute(statement)
     database.close()
 
 
 @pytest.mark.parametrize("epoch", [1_000_000, "9e99", "'later'"])
 async def test_a_copy_cannot_say_of_itself_that_it_was_not_restored(url, copy, clock, epoch):
     write(copy, f"UPDATE swap SET epoch = {epoch}")
-    await restore_copy(url, copy, clock=clock, replace=True)
+    await restore_copy(url, copy, clock=clock, key=None, replace=True)
     async with await Store.open(url, clock=clock, adopt=True) as store:
         (only,) = await store.run(swaps.list_swaps)
         assert only.restored
@@ -92,16 +92,71 @@ async def test_a_copy_that_does_more_than_hold_rows_is_refused(url, target, copy
     write(copy, statement)
     before = target.read_bytes()
     with pytest.raises(StorageError):
-        await restore_copy(url, copy, clock=clock, replace=True)
+        await restore_copy(url, copy, clock=clock, key=None, replace=True)
     assert target.read_bytes() == before
     with pytest.raises(StorageError):
         await Store.open(f"sqlite:///{copy}", clock=clock, adopt=True)
 
 
+@pytest.fixture
+async def key():
+    return await copy_key(LocalSigner(b"\x01" * 32))
+
+
+@pytest.fixture
+async def authenticated(url, copy, clock, key, tmp_path):
+    async with await Store.open(url, clock=clock, read_only=True) as store:
+        await store.backup(tmp_path / "authenticated.db", key=key)
+    return tmp_path / "authenticated.db"
+
+
+async def test_what_was_authenticated_is_restored_and_can_be_copied_again(url, authenticated, key, clock, tmp_path):
+    await restore_copy(url, authenticated, clock=clock, key=key, replace=True)
+    async with await Store.open(url, clock=clock, adopt=True) as store:
+        assert (await store.run(contents)).swaps == 2
+        await store.backup(tmp_path / "again.db", key=key)
+        await store.backup(tmp_path / "without.db")
+    assert await restore_copy(url, tmp_path / "again.db", clock=clock, key=key, replace=True)
+    with pytest.raises(UntrustedCopy, match="no MAC"):
+        await restore_copy(url, tmp_path / "without.db", clock=clock, key=key, replace=True)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE swap SET note = 'x'",
+        "UPDATE swap SET wake_at_ms = '5'",
+        "DELETE FROM swap_event",
+        "UPDATE swap_event SET at_ms = at_ms + 1",
+        "UPDATE meta SET value = '7' WHERE key = 'epoch'",
+        "INSERT INTO meta VALUES ('x', 'y')",
+        "INSERT INTO operation VALUES ('bob', 'k', '00', NULL, 1)",
+        "DROP INDEX ix_swap_created",
+        "CREATE TABLE other (a)",
+        "CREATE TRIGGER t AFTER UPDATE ON meta BEGIN DELETE FROM swap; END",
+        "UPDATE meta SET value = '00' WHERE key = 'copy_mac'",
+        "DELETE FROM meta WHERE key = 'copy_mac'",
+    ],
+)
+async def test_whatever_was_changed_in_a_copy_is_seen(url, target, authenticated, key, clock, statement):
+    write(authenticated, statement)
+    before = target.read_bytes()
+    with pytest.raises(UntrustedCopy) as caught:
+        await restore_copy(url, authenticated, clock=clock, key=key, replace=True)
+    assert "--unauthenticated" in caught.value.hint
+    assert target.read_bytes() == before
+
+
+async def test_the_copy_of_another_account_is_not_ours(url, authenticated, clock):
+    other = await copy_key(LocalSigner(b"\x02" * 32))
+    with pytest.raises(UntrustedCopy, match="another key"):
+        await restore_copy(url, authenticated, clock=clock, key=other, replace=True)
+
+
 async def test_where_the_store_is_lost_nothing_stands_in_the_way(url, target, copy, clock):
     target.unlink()
     target.with_name(target.name + "-wal").write_bytes(b"left over")
-    assert await restore_copy(url, copy, clock=clock) is None
+    assert await restore_copy(url, copy, clock=clock, key=None) is None
     async with await Store.open(url, clock=clock, adopt=True) as store:
         assert (await store.run(contents)).swaps == 1
 
@@ -117,11 +172,11 @@ async def test_a_copy_written_over_its_original_is_still_known_for_one(url, targ
 async def test_neither_store_nor_copy_may_be_in_use(url, target, copy, clock, tmp_path):
     async with await Store.open(url, clock=clock):
         with pytest.raises(StoreInUse):
-            await restore_copy(url, copy, clock=clock, replace=True)
+            await restore_copy(url, copy, clock=clock, key=None, replace=True)
         with pytest.raises(StoreInUse):
-            await restore_copy(f"sqlite:///{tmp_path / 'other.db'}", target, clock=clock)
+            await restore_copy(f"sqlite:///{tmp_path / 'other.db'}", target, clock=clock, key=None)
     assert not (tmp_path / "other.db").exists()
-    assert await restore_copy(f"sqlite:///{tmp_path / 'other.db'}", target, clock=clock) is None
+    assert await restore_copy(f"sqlite:///{tmp_path / 'other.db'}", target, clock=clock, key=None) is None
 
 
 async def test_what_cannot_be_opened_moves_nothing(url, target, copy, clock, tmp_path):
@@ -137,16 +192,16 @@ async def test_what_cannot_be_opened_moves_nothing(url, target, copy, clock, tmp
     before = target.read_bytes()
     for bad in (text, torn, foreign, newer, tmp_path / "missing", target):
         with pytest.raises(StorageError):
-            await restore_copy(url, bad, clock=clock, replace=True)
+            await restore_copy(url, bad, clock=clock, key=None, replace=True)
         assert target.read_bytes() == before
         assert sorted(path.name for path in target.parent.iterdir()) == ["layer2.db", "layer2.db.lock"]
 
 
 async def test_only_files_are_restored(copy, clock):
     with pytest.raises(StorageError) as caught:
-        await restore_copy("postgresql://user:secret@host/database", copy, clock=clock)
+        await restore_copy("postgresql://user:secret@host/database", copy, clock=clock, key=None)
     assert "pg_restore" in caught.value.hint
     assert "secret" not in str(caught.value.url)
     for bad in ("sqlite://", "what is this"):
         with pytest.raises(ConfigurationError):
-            await restore_copy(bad, copy, clock=clock)
+            await restore_copy(bad, copy, clock=clock, key=None)

@@ -72,7 +72,7 @@ async def test_an_old_copy_sends_nothing_twice_and_ends_as_the_chain_says(
     assert ended is TransferState.SETTLED
     before = await state_of(network)
 
-    assert await restore_copy(config.store_url, copy, clock=SystemClock(), replace=True) is not None
+    assert await restore_copy(config.store_url, copy, clock=SystemClock(), key=None, replace=True) is not None
     async with await Store.open(config.store_url, clock=SystemClock(), adopt=True):
         pass
     async with Layer2Manager(config) as manager:

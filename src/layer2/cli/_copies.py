@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from layer2 import StorageError, SystemClock, TransferState, ValidationError
+from layer2 import StorageError, SystemClock, TransferState, UntrustedCopy, ValidationError
 from layer2.cli._cli import Cli, table
 from layer2.cli._command import command
 from layer2.cli._exit import ExitCode
 from layer2.cli._text import utc
-from layer2.connect import provider_store_url
-from layer2.storage import Store, StoreContents, StoredSwap, contents, restore_copy, swaps
+from layer2.connect import load_signer, provider_store_url
+from layer2.storage import Store, StoreContents, StoredSwap, contents, copy_key, restore_copy, swaps
 from layer2.swaps import Role
 from layer2.transfers import act_by_of, state_of
 
@@ -55,18 +55,25 @@ async def backup(
 ) -> None:
     """Copy the store to a file. Works beside a running service; the copy is consistent. It holds secrets: keep it safe."""
     clock = SystemClock()
+    key = await _key(cli)
     async with await Store.open(_url(cli, provider=provider), clock=clock, read_only=True) as store:
         if force:
             part = file.with_name(f"{file.name}.part")
             await asyncio.to_thread(part.unlink, missing_ok=True)
-            await store.backup(part)
+            await store.backup(part, key=key)
             await asyncio.to_thread(os.replace, part, file)
         else:
-            await store.backup(file)
+            await store.backup(file, key=key)
     path = await asyncio.to_thread(file.absolute)
     async with await Store.open(f"sqlite:///{path}", clock=clock, read_only=True) as copy:
         held = await copy.run(contents)
-    cli.emit({"file": str(file), **_contents_json(held)}, lambda: _contents_table(f"Copy {file}", held))
+    value = {"file": str(file), "authenticated": key is not None, **_contents_json(held)}
+    cli.emit(value, lambda: _contents_table(f"Copy {file}", held))
+    if key is None:
+        cli.note(
+            "No signer is configured, so the copy is not authenticated: nobody will see whether it was changed, and layer2 restore "
+            "takes it with --unauthenticated only. Configure [signer] and take another."
+        )
     cli.say(
         "A copy goes stale with the next step of any transfer. Restored (layer2 restore FILE), it follows what stands on both "
         "layers, claims and refunds, but begins no payment and no lock for the transfers in it, and does not know later ones: "
@@ -82,18 +89,31 @@ async def restore(
         bool,
         typer.Option("--in-place", help="Take over the store as it stands: moved here, or restored on the server."),
     ] = False,
+    unauthenticated: Annotated[
+        bool,
+        typer.Option(
+            "--unauthenticated",
+            help="Take FILE although no signer vouches for it. Only if nobody else could write it: it is believed.",
+        ),
+    ] = False,
     provider: Annotated[bool, _OF_THE_PROVIDER] = False,
 ) -> ExitCode:
     """Put a copy in the place of the store. Only once the original is gone for good: two live copies of one store lose money.
 
-    Nothing is sent: that is for the next layer2 run. What is in the copy begins no payment and no lock any more.
+    Nothing is sent: that is for the next layer2 run. What is in the copy begins no payment and no lock any more. The copy must be
+    what layer2 backup wrote with the same signer.
     """
-    if (file is None) is not in_place or (replace and in_place):
+    if (file is None) is not in_place or ((replace or unauthenticated) and in_place):
         raise ValidationError("name the FILE of the copy, or give --in-place alone", field="FILE")
     url, clock = _url(cli, provider=provider), SystemClock()
     if in_place and url.startswith("sqlite:///") and not await asyncio.to_thread(Path(url[10:]).is_file):
         raise StorageError(f"there is no store at {url[10:]}", hint="name the file of a copy", url=url)
-    aside = None if file is None else await restore_copy(url, file, clock=clock, replace=replace)
+    key = None if in_place or unauthenticated else await _key(cli)
+    if file is not None and key is None and not unauthenticated:
+        raise UntrustedCopy.because(
+            "without a signer nobody can tell whether the copy was changed: configure [signer]", url
+        )
+    aside = None if file is None else await restore_copy(url, file, clock=clock, key=key, replace=replace)
     async with await Store.open(url, clock=clock, adopt=True) as store:
         held = await store.run(contents)
         waiting: list[StoredSwap] = []
@@ -103,12 +123,18 @@ async def restore(
     value = {
         "store": name,
         "moved_aside": None if aside is None else str(aside),
+        "authenticated": key is not None,
         **_contents_json(held),
         "transfers": [_swap_json(swap) for swap in waiting],
     }
     cli.emit(value, lambda: _contents_table(f"Restored to {name}", held))
     if aside is not None:
         cli.note(f"the store that was there is now {aside}")
+    if key is None:
+        cli.note(
+            "NOT AUTHENTICATED: whoever could write it may have put anything into it. Its transfers begin no payment and no lock; "
+            "look through them before layer2 run, since it follows, claims and refunds what they say."
+        )
     if waiting:
         cli.emit_people(lambda: _swaps_table(waiting))
     cli.note(
@@ -116,6 +142,11 @@ async def restore(
         "time: look at the node and the chain first. Run layer2 rescue for locks that the copy does not know, then layer2 run."
     )
     return ExitCode.OK
+
+
+async def _key(cli: Cli) -> bytes | None:
+    signer = await load_signer(cli.config)
+    return None if signer is None else await copy_key(signer)
 
 
 def _url(cli: Cli, *, provider: bool) -> str:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from layer2.storage import _api as swaps
     from layer2.storage._contents import StoreContents, contents
     from layer2.storage._copies import restore_copy
+    from layer2.storage._copy_mac import copy_key
     from layer2.storage._journal import SwapJournal
     from layer2.storage._operations import SqlOperationJournal
     from layer2.storage._rows import (
@@ -44,6 +45,7 @@ __all__ = [
     "StoredSwap",
     "SwapJournal",
     "contents",
+    "copy_key",
     "restore_copy",
     "swaps",
 ]
@@ -56,6 +58,7 @@ _HOMES = {
     "SwapJournal": "_journal",
     "StoreContents": "_contents",
     "contents": "_contents",
+    "copy_key": "_copy_mac",
     "restore_copy": "_copies",
     **dict.fromkeys(
         (

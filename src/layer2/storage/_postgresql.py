@@ -131,7 +131,7 @@ class PostgresqlBackend:
     def after_failure(self, conn: Connection) -> None:
         """Nothing: PostgreSQL ends a transaction whose commit fails."""
 
-    def backup(self, conn: Connection, path: Path) -> None:  # noqa: ARG002 - SQLite copies itself
+    def backup(self, conn: Connection, path: Path, key: bytes | None) -> None:  # noqa: ARG002 - SQLite copies itself
         """Refuse: the server has better means.
 
         Raises:

@@ -122,16 +122,20 @@ class Store:
         """
         await self.run(bind_chain, chain_id, first_block, self.info.url)
 
-    async def backup(self, path: Path) -> None:
+    async def backup(self, path: Path, *, key: bytes | None = None) -> None:
         """Copy the store as of the last commit to a new file, while it goes on being used, also beside a writer.
 
         The copy is taken for one: it opens with ``adopt=True`` only.
+
+        Args:
+            path: of the new file.
+            key: what ``copy_key`` gives: the copy is authenticated under it, so that ``restore_copy`` knows it for unchanged.
 
         Raises:
             AsyncRuntimeError: closed, or inherited through fork.
             StorageError: the file is there already or cannot be written; the store is on PostgreSQL.
         """
-        await self._in_turn(lambda: self._session.backup(path))
+        await self._in_turn(lambda: self._session.backup(path, key))
 
     async def _in_turn(self, work: Callable[[], T]) -> T:
         if self._pid != os.getpid():

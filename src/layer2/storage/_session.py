@@ -121,10 +121,10 @@ class Session:
                 raise
             return result
 
-    def backup(self, path: Path) -> None:
+    def backup(self, path: Path, key: bytes | None) -> None:
         """Copy the store as of the last commit to ``path``. See ``Store.backup``."""
         with self._translated():
-            self._backend.backup(self._connection(), path)
+            self._backend.backup(self._connection(), path, key)
 
     def _connection(self) -> Connection:
         """The connection that holds the lock; a new one if the server dropped it and nobody took over since."""

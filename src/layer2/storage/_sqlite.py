@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
 from layer2.errors import StorageError, StoreInUse
+from layer2.storage._copy_mac import write_mac
 from layer2.storage._host import host_id, process_name
 
 if TYPE_CHECKING:
@@ -150,8 +151,8 @@ class SqliteBackend:
             with suppress(sqlite3.Error):
                 raw.rollback()
 
-    def backup(self, conn: Connection, path: Path) -> None:
-        """Copy the store as of the last commit to a new file that only the owner can read.
+    def backup(self, conn: Connection, path: Path, key: bytes | None) -> None:
+        """Copy the store as of the last commit to a new file that only the owner can read, with a MAC if there is a key.
 
         Raises:
             StorageError: the file is there already, or cannot be written; what was begun is removed.
@@ -166,6 +167,7 @@ class SqliteBackend:
             with closing(sqlite3.connect(path)) as target:
                 raw.backup(target)
                 mark_as_copy(target, path, self.url)
+                write_mac(target, key)
             sync_folder(path.parent)
         except StorageError:
             path.unlink(missing_ok=True)
