@@ -88,7 +88,14 @@ def test_a_transfer_is_quoted_made_kept_and_shown(run, settings, environment):
     assert quoted.code == 0
     assert quoted.json["amount"] == "20000"
     assert quoted.json["token"].startswith("0x")
-    assert "HTLC contract" in run("transfer", "bob", "lightning", "20000", "--quote").out
+    for way, arguments, routing in (
+        (("bob", "lightning"), (), "the provider pays it"),
+        (("lightning", "bob"), (), "at most"),
+        (("lightning", "bob"), ("--anyone",), "whoever pays the invoice"),
+    ):
+        shown = run("transfer", *way, "20000", "--quote", *arguments).out
+        assert "HTLC contract" in shown
+        assert routing in next(line for line in shown.splitlines() if "fee: routing" in line)
 
     unasked = run("transfer", "bob", "lightning", "20000", "--json")
     assert unasked.code == ExitCode.USAGE

@@ -1,10 +1,12 @@
 """What every command has in common: exit codes, JSON, errors without stack traces, settings."""
 
 import stat
+import sys
 
 import pytest
 
 from layer2 import errors
+from layer2.cli._cli import program
 from layer2.cli._exit import ExitCode, code_for
 
 
@@ -188,8 +190,24 @@ def test_settings_are_written_once_and_for_the_owner_only(run, environment):
 
 
 def test_written_settings_are_read_back(run):
-    assert run("init", "--network", "embedded").code == 0
+    written = run("init", "--network", "embedded")
+    assert written.code == 0
+    assert "filled in" not in written.err + written.out
     assert run("status", "--json").json["network"] == "embedded"
+
+
+def test_a_printed_command_calls_the_program_as_it_was_called(environment, monkeypatch):
+    for folder in (".venv/bin", "on path"):
+        (environment / folder).mkdir(parents=True)
+        (environment / folder / "layer2").touch(0o755)
+    monkeypatch.setenv("PATH", str(environment / "on path"))
+    for called, shown in (
+        (".venv/bin/layer2", ".venv/bin/layer2"),
+        ("on path/layer2", "layer2"),
+        ("site/layer2/__main__.py", f"{sys.executable} -m layer2"),
+    ):
+        monkeypatch.setattr(sys, "argv", [called, "demo"])
+        assert program() == shown
 
 
 def test_settings_with_a_mistake_name_the_key(run, environment):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -73,7 +74,7 @@ def test_every_printed_command_verifies_with_the_network_off(demo, tmp_path):
     for transfer in result["transfers"]:
         for command in (transfer["verify"], transfer["verify_with_own_anchors"]):
             done = subprocess.run(
-                [sys.executable, "-m", *command.split()],
+                shlex.split(command),
                 cwd=folder,
                 env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{SOURCE}"},
                 capture_output=True,
@@ -155,14 +156,21 @@ def test_a_damaged_proof_does_not_verify(run, proofs, damage):
 def test_a_broken_file_of_trusted_blocks_is_refused(run, proofs, text):
     (proofs / "1-bob-to-lightning.trusted.json").write_text(text)
     done = run("proof", "verify", "1-bob-to-lightning.json")
-    assert done.code == ExitCode.CONFIGURATION
+    assert done.code == ExitCode.USAGE
     assert "--trust-block" in done.err
 
 
-def test_a_missing_proof_is_named(run):
-    done = run("proof", "verify", "nothing.json")
-    assert done.code == ExitCode.CONFIGURATION
-    assert "nothing.json" in done.err
+@pytest.mark.parametrize("command", ["verify", "show"])
+def test_a_missing_proof_is_a_mistake_of_usage(run, command):
+    done = run("proof", command, "nothing.json")
+    assert done.code == ExitCode.USAGE
+    assert "cannot read nothing.json" in done.err
+
+
+def test_a_missing_file_of_trusted_blocks_is_a_mistake_of_usage(run, proofs):
+    done = run("proof", "verify", "1-bob-to-lightning.json", "--trusted-blocks", "nothing.json")
+    assert done.code == ExitCode.USAGE
+    assert "cannot read nothing.json" in done.err
 
 
 @pytest.mark.parametrize("text", ["11", "zz" * 32, "0x" + "11" * 32 + ":deep"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +20,7 @@ from layer2.cli._text import clean
 if TYPE_CHECKING:
     from layer2 import Layer2Config
 
-__all__ = ["Cli", "table"]
+__all__ = ["Cli", "program", "table"]
 
 _WIDTH_OF_FILES = 200
 
@@ -29,6 +31,16 @@ def table(title: str | None, *columns: str, right: tuple[str, ...] = ()) -> Tabl
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made
+
+
+def program() -> str:
+    """How this program was called, so that a printed command can be pasted where it was printed."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m layer2"
+    found = shutil.which("layer2")
+    on_path = called.name != "layer2" or (found is not None and called.exists() and called.samefile(found))
+    return "layer2" if on_path else shlex.quote(sys.argv[0])
 
 
 class Cli:

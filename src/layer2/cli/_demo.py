@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from layer2 import BTC, ETH, Layer2ProtocolType, SystemClock
-from layer2.cli._cli import Cli, table
+from layer2.cli._cli import Cli, program, table
 from layer2.cli._command import command
 from layer2.cli._demo_stage import Stage, embedded_stage, real_stage
 from layer2.cli._exit import ExitCode
@@ -152,9 +153,11 @@ async def _play(cli: Cli, stage: Stage, act: Act, out: Path) -> dict[str, Any]:
     files = await write_proof(stage.manager, proof, out / f"{act.name}.json")
     report = await asyncio.to_thread(verify_file, files.proof)
     done = await stage.manager.get_transfer_async(transfer.id)
-    cli.say(f"  settled in {took_ms / 1000:.1f} s for {sat(_charged(done.quote))}, routing and gas", style="green")
+    fee = f"the provider's fee is {sat(_charged(done.quote))}; the balances show routing and gas"
+    cli.say(f"  settled in {took_ms / 1000:.1f} s; {fee}", style="green")
     words = "verified offline, every check holds" if report.ok else "DOES NOT VERIFY"
     cli.say(f"  proof: {files.proof}, {words}", style="green" if report.ok else "bold red")
+    verify = f"{program()} proof verify {shlex.quote(str(files.proof))}"
     own = " ".join(f"--trust-block 0x{block.hash.hex()}" for block in proof.blocks)
     return {
         "id": transfer.id,
@@ -166,8 +169,8 @@ async def _play(cli: Cli, stage: Stage, act: Act, out: Path) -> dict[str, Any]:
         "milliseconds": took_ms,
         "proof_file": str(files.proof),
         "verified": report.ok,
-        "verify": f"layer2 proof verify {files.proof}",
-        "verify_with_own_anchors": f"layer2 proof verify {files.proof} {own} --token {proof.terms.lock.token}",
+        "verify": verify,
+        "verify_with_own_anchors": f"{verify} {own} --token {proof.terms.lock.token}",
     }
 
 

@@ -51,9 +51,15 @@ def init(
     )
     _write(path, text, force=force)
     cli.emit({"path": str(path.absolute()), "network": network})
-    cli.say(f"wrote {path}; what is commented out in it is to be filled in.")
     option = "" if path == Path("layer2.toml") else f" --config {shlex.quote(str(path))}"
-    if network != "embedded" and (keystore is None or not (path.parent / Path(keystore).expanduser()).exists()):
+    if network == "embedded":
+        cli.say(
+            f"wrote {path}; nothing else is needed: each command starts the embedded network anew, in its own process."
+        )
+        cli.say(f"next: layer2 transfer bob lightning 25000{option}")
+        return
+    cli.say(f"wrote {path}; what is commented out in it is to be filled in.")
+    if keystore is None or not (path.parent / Path(keystore).expanduser()).exists():
         cli.say(
             f"next: layer2 keystore new{'' if keystore is None else f' {shlex.quote(keystore)}'}, for your account on BOB"
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from layer2 import BTC, AssetForm, ConfigurationError, Depth, EvmAddress, Layer2Error, ProofError
+from layer2 import BTC, AssetForm, ConfigurationError, Depth, EvmAddress, Layer2Error, ProofError, ValidationError
 from layer2.proofs import TransferProof
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def read_proof(path: Path) -> TransferProof:
     """A proof from its file.
 
     Raises:
-        ConfigurationError: it cannot be read. ProofError: it is no transfer proof.
+        ValidationError: it cannot be read. ProofError: it is no transfer proof.
     """
     return TransferProof.from_json(_read(path))
 
@@ -88,21 +88,22 @@ def read_anchors(path: Path) -> Anchors:
     """Anchors from a file that ``write_proof`` wrote, or one of the same form.
 
     Raises:
-        ConfigurationError: it cannot be read, or is of another form.
+        ValidationError: it cannot be read, or is of another form.
     """
     from pydantic_core import from_json
 
+    text = _read(path)
     try:
         # The standard library's parser has no limit on nesting but the interpreter's, which py-evm raises beyond the C stack.
-        content: Any = _of_our_kind(from_json(_read(path)))
+        content: Any = _of_our_kind(from_json(text))
         blocks = {
             block_hash(entry["hash"]): Depth[entry.get("depth", "included").upper()] for entry in content["blocks"]
         }
         tokens = tuple(_token(int(content["chain_id"]), entry) for entry in content.get("tokens", ()))
     except (KeyError, TypeError, ValueError, AttributeError, Layer2Error) as error:
-        raise ConfigurationError(
+        raise ValidationError(
             f"{path} is no file of trusted blocks",
-            path=str(path),
+            field="--trusted-blocks",
             hint="name the blocks yourself with --trust-block HASH",
         ) from error
     return Anchors(blocks=blocks, tokens=tokens, origin=path)
@@ -134,7 +135,7 @@ def _read(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ConfigurationError(f"cannot read {path}: {error.strerror}", path=str(path)) from error
+        raise ValidationError(f"cannot read {path}: {error.strerror}", field="FILE") from error
     if len(content) > MAX_BYTES:
         raise ProofError(f"{path} is longer than {MAX_BYTES} bytes", check="format")
     try:

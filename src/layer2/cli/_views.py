@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from layer2 import Transfer, TransferEvent, TransferQuote, TransferState
+from layer2 import Layer2ProtocolType, Transfer, TransferEvent, TransferQuote, TransferState
 from layer2.cli._cli import table
 from layer2.cli._text import clean, ether, sat, utc
 
@@ -85,6 +85,8 @@ def quote_table(quote: TransferQuote) -> Table:
     for fee in quote.fees:
         amount = ether(fee.amount) if fee.coin == "ETH" else sat(fee.amount)
         shown.add_row(f"fee: {fee.name}", amount, "at most" if fee.is_limit else "")
+    if all(fee.name != "routing" for fee in quote.fees):
+        shown.add_row("fee: routing", sat(0), _who_routes(quote))
     for need in quote.requires:
         amount = ether(need.amount) if need.coin == "ETH" else sat(need.amount)
         shown.add_row(f"needed on {need.layer}", amount, need.coin)
@@ -95,6 +97,14 @@ def quote_table(quote: TransferQuote) -> Table:
     shown.add_row("provider", str(quote.provider), "")
     shown.add_row("price holds until", utc(quote.expires_at), "")
     return shown
+
+
+def _who_routes(quote: TransferQuote) -> str:
+    """Why there is no routing fee of our own."""
+    if quote.destination == Layer2ProtocolType.LIGHTNING:
+        return "the provider pays it out of its fee"
+    own_node = any(need.layer == Layer2ProtocolType.LIGHTNING for need in quote.requires)
+    return "at most" if own_node else "whoever pays the invoice pays it"
 
 
 def transfer_table(transfer: Transfer) -> Table:
