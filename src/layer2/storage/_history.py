@@ -101,7 +101,7 @@ def verify_history(conn: Connection, swap_id: str) -> int:
     """
     current = conn.execute(_STANDS, {"of_id": swap_id}).one_or_none()
     if current is None:
-        raise NotFound(f"no swap {swap_id} in this store")
+        raise NotFound(f"no transfer {swap_id} in this store")
     previous, before, last = _GENESIS, "", None
     for number, found in enumerate(_rows(conn, swap_id), start=1):
         row = dict(found._mapping)  # noqa: SLF001 - SQLAlchemy's documented name for a row as a mapping

@@ -133,7 +133,7 @@ def list_swaps(
     if after is not None:
         at = conn.execute(select(swap.c.created_at_ms).where(swap.c.id == after)).scalar_one_or_none()
         if at is None:
-            raise NotFound(f"no swap {after} in this store")
+            raise NotFound(f"no transfer {after} in this store")
         query = query.where(or_(swap.c.created_at_ms < at, and_(swap.c.created_at_ms == at, swap.c.id < after)))
     return _load(conn, query.order_by(swap.c.created_at_ms.desc(), swap.c.id.desc()).limit(_page(limit)))
 

@@ -238,7 +238,7 @@ def annotate(conn: Connection, swap_id: str, note: str) -> None:
         NotFound: no such swap.
     """
     if conn.execute(_NOTE, {"of_id": swap_id, "note": note}).rowcount != 1:
-        raise NotFound(f"no swap {swap_id} in this store")
+        raise NotFound(f"no transfer {swap_id} in this store")
 
 
 def hash_known(conn: Connection, payment_hash: bytes) -> bool:

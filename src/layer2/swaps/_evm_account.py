@@ -74,7 +74,7 @@ class EvmAccount:
         one = await self._worst_wei()
         if one > self._max_gas_cost_wei:
             raise FeeLimitExceeded(
-                f"the gas of a swap may cost {one} wei now, above bob.max_gas_cost_wei = {self._max_gas_cost_wei}",
+                f"the gas of a transfer may cost {one} wei now, above bob.max_gas_cost_wei = {self._max_gas_cost_wei}",
                 limit=self._max_gas_cost_wei,
                 needed=one,
                 hint="wait for a lower price of gas, or raise the bound",
@@ -82,7 +82,7 @@ class EvmAccount:
         balance = await self._client.balance(self._address)
         if balance < one * swaps:
             raise InsufficientFunds(
-                f"the account {self._address} holds {balance} wei, but the gas of {swaps} swap(s) may cost {one * swaps}",
+                f"the account {self._address} holds {balance} wei, but the gas of {swaps} transfer(s) may cost {one * swaps}",
                 coin="ETH",
                 needed=one * swaps,
                 available=balance,

@@ -68,5 +68,5 @@ class PreimageSource:
         """
         preimage = await self.preimage_for(lock.chain_id, lock.contract.raw, time_ms)
         if sha256(preimage) != lock.preimage_hash:
-            raise SignerError("the signer's key is not the one with which this swap was begun")
+            raise SignerError("the signer's key is not the one with which this transfer was begun")
         return preimage
