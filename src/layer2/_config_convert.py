@@ -53,6 +53,7 @@ class Source:
     base: Path
     environ: Mapping[str, str]
     allow_readable: bool
+    allow_foreign: bool
 
 
 def hints(cls: Any) -> dict[str, Any]:
@@ -187,7 +188,7 @@ def _secret(value: Any, key: str, source: Source) -> Secret:
             )
         return Secret(source.environ[name], origin=("env", name))
     path = source.base / Path(name).expanduser()
-    content = read_secret_file(path, key=key, allow_readable=source.allow_readable)
+    content = read_secret_file(path, key=key, allow_readable=source.allow_readable, allow_foreign=source.allow_foreign)
     return Secret(content, origin=("file", str(path)))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from layer2._config_convert import Source, convert, inline_secrets
 from layer2._config_environment import FILE_VARIABLE, PREFIX, from_environment, name_variable, refuse_near_misses
+from layer2._config_file import ALLOW_FOREIGN, check_not_writable, read_settings
 from layer2._config_secret import check_not_readable
 from layer2.errors import ConfigurationError
 
@@ -46,8 +46,10 @@ def load(cls: type[C], path: str | Path | None, environ: Mapping[str, str] | Non
     """See ``Layer2Config.load``."""
     environ = os.environ if environ is None else environ
     file = _find_file(path, environ)
-    from_file = {} if file is None else _read(file)
     from_variables = from_environment(cls, environ)
+    # What the file itself says of that does not count.
+    foreign = _merge(from_variables, overrides).get(ALLOW_FOREIGN, False) in (True, "true")
+    from_file = {} if file is None else read_settings(file, allow_foreign=foreign)
     settings = _merge(_merge(from_file, from_variables), overrides)
     refuse_near_misses(cls, environ, settings)
     if not settings and file is None:
@@ -65,6 +67,10 @@ def load(cls: type[C], path: str | Path | None, environ: Mapping[str, str] | Non
     if keystore is not None and keystore.is_file():
         # Whoever can read it can guess passwords at leisure.
         check_not_readable(keystore, key="signer.keystore", allow_readable=config.allow_readable_secrets)
+    certificate = None if config.lightning is None else config.lightning.tls_cert
+    for named, key in ((keystore, "signer.keystore"), (certificate, "lightning.tls_cert")):
+        if named is not None and named.is_file():
+            check_not_writable(named, key=key, allow_foreign=config.allow_foreign_files)
     return config
 
 
@@ -81,6 +87,7 @@ def build(
         base=base,
         environ=os.environ if environ is None else environ,
         allow_readable=settings.get("allow_readable_secrets", False) in (True, "true"),
+        allow_foreign=settings.get(ALLOW_FOREIGN, False) in (True, "true"),
     )
     try:
         config: C = convert(cls, settings, "", source)
@@ -107,16 +114,6 @@ def _find_file(path: str | Path | None, environ: Mapping[str, str]) -> Path | No
         if file.is_file():
             return file.absolute()
     return None
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {file}: {error.strerror}", path=str(file)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        # The decoder's message holds no text of the file beyond one character, so no secret gets out with it.
-        raise ConfigurationError(f"{file} is not TOML: {error}", path=str(file)) from error
 
 
 def _merge(lower: Mapping[str, Any], higher: Mapping[str, Any]) -> dict[str, Any]:

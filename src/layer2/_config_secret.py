@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self, final
 from urllib.parse import urlsplit
 
+from layer2._config_file import check_not_writable
 from layer2.errors import ConfigurationError
 
 __all__ = ["Secret", "check_signer", "public_url", "read_secret_file"]
@@ -37,9 +38,11 @@ class Secret:
         """The content of a file. ``key`` is what errors call it.
 
         Raises:
-            ConfigurationError: it cannot be read, is empty or too long, or everybody on the machine may read it.
+            ConfigurationError: it cannot be read, is empty or too long, or everybody on the machine may read or write it.
         """
-        return cls(read_secret_file(path, key=key, allow_readable=False), origin=("file", str(path)))
+        return cls(
+            read_secret_file(path, key=key, allow_readable=False, allow_foreign=False), origin=("file", str(path))
+        )
 
     def reveal(self) -> str:
         """The secret as text, without the white space around it.
@@ -87,12 +90,13 @@ def check_signer(keystore: Path | None, password: Secret | None, private_key: Se
         )
 
 
-def read_secret_file(path: Path, *, key: str, allow_readable: bool) -> bytes:
+def read_secret_file(path: Path, *, key: str, allow_readable: bool, allow_foreign: bool) -> bytes:
     """The content of a file that holds a secret.
 
     Raises:
-        ConfigurationError: it cannot be read, is too long, or everybody on the machine may read it.
+        ConfigurationError: it cannot be read, is too long, or everybody on the machine may read or write it.
     """
+    check_not_writable(path, key=key, allow_foreign=allow_foreign)
     check_not_readable(path, key=key, allow_readable=allow_readable)
     try:
         with path.open("rb") as file:

@@ -8,11 +8,12 @@ folder. Sections can also be built directly; the same checks run.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from layer2._config_secret import Secret, check_signer, public_url
+from layer2._config_secret import Secret, check_signer
+from layer2._config_section import Section as _Section
 from layer2.addresses import EvmAddress
 from layer2.errors import ConfigurationError
 
@@ -37,40 +38,6 @@ __all__ = [
 CHAIN_IDS: Mapping[str, int] = {"bob": 60808, "bob-sepolia": 808813, "devnet": 60808, "embedded": 60808}
 _SENSITIVE = {"sensitive": True}
 """Metadata of text that may carry credentials, such as an endpoint's URL with an access key in its path."""
-
-
-class _Section:
-    """Base of the sections: a ``repr`` without secrets, and range checks that name the key."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        shown = []
-        for item in fields(self):  # type: ignore[arg-type]  # every section is a dataclass
-            value = getattr(self, item.name)
-            if item.metadata.get("sensitive") and value is not None:
-                value = public_url(value)
-            shown.append(f"{item.name}={value!r}")
-        return f"{type(self).__name__}({', '.join(shown)})"
-
-    def _bounds(self, section: str, **bounds: tuple[int, int]) -> None:
-        for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if value is None:
-                continue
-            key = f"{section}.{name}" if section else name
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise ConfigurationError(f"{key} must be a whole number, not {value!r:.40}", key=key)
-            if not low <= value <= high:
-                raise ConfigurationError(f"{key} must be between {low} and {high}, not {value}", key=key)
-
-    def _url(self, section: str, name: str, *schemes: str) -> None:
-        value = getattr(self, name)
-        if value is not None and not str(value).startswith(tuple(f"{scheme}://" for scheme in schemes)):
-            key = f"{section}.{name}"
-            raise ConfigurationError(
-                f"{key} must be a URL that starts with {' or '.join(f'{s}://' for s in schemes)}", key=key
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -385,6 +352,8 @@ class Layer2Config(_Section):
     """Limit of one network operation from the moment it has its slot."""
     allow_readable_secrets: bool = False
     """Take secrets from files that every user of the machine may read."""
+    allow_foreign_files: bool = False
+    """Read files that every user of the machine may write, and a settings file of another user: that counts as a variable only."""
     connection_pool: ConnectionPoolConfig = field(default_factory=ConnectionPoolConfig)
     bob: BobConfig | None = None
     lightning: LightningConfig | None = None
@@ -410,7 +379,8 @@ class Layer2Config(_Section):
 
         Raises:
             ConfigurationError: nothing is configured, a file is missing or malformed, a key is unknown, a value is of the wrong
-                type or out of range, a secret is readable by everybody. ``key`` and ``path`` say where.
+                type or out of range, the file is another user's or others may write it, a secret is readable by everybody.
+                ``key`` and ``path`` say where.
         """
         from layer2._config_load import load
 

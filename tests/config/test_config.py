@@ -216,6 +216,56 @@ def test_a_keystore_readable_by_everybody_is_refused(home, tmp_path):
     assert Layer2Config.load(environ=home).signer.keystore == keystore
 
 
+def of(monkeypatch, uid):
+    """Files that are opened belong to ``uid``."""
+    real = os.fstat
+
+    def fstat(fd):
+        values = list(real(fd))
+        values[4] = uid
+        return os.stat_result(values)
+
+    monkeypatch.setattr(os, "fstat", fstat)
+
+
+@pytest.mark.parametrize("how", ["here", "LAYER2_CONFIG", "argument"])
+def test_a_settings_file_of_somebody_else_is_refused(home, tmp_path, monkeypatch, how):
+    """It could send the macaroon, and the money, anywhere."""
+    file = write(tmp_path / "layer2.toml", "allow_foreign_files = true\nmax_concurrency = 7", 0o600)
+    environ = {**home, "LAYER2_CONFIG": str(file)} if how == "LAYER2_CONFIG" else home
+    path = file if how == "argument" else None
+    of(monkeypatch, 4242)
+    error = refused(None, f"{file}; if it is not yours", "LAYER2_CONFIG", path=path, environ=environ)
+    assert "user 4242" in error.message
+    assert error.path == str(file)
+    allowed = {**environ, "LAYER2_ALLOW_FOREIGN_FILES": "true"}
+    assert Layer2Config.load(path, environ=allowed).max_concurrency == 7
+    assert Layer2Config.load(path, environ=environ, allow_foreign_files=True).max_concurrency == 7
+    for trusted in (0, os.geteuid()):
+        of(monkeypatch, trusted)
+        assert Layer2Config.load(path, environ=environ).max_concurrency == 7
+
+
+def test_files_that_everybody_may_write_are_refused(home, tmp_path):
+    settings = write(
+        tmp_path / "layer2.toml",
+        '[lightning]\nrest_url = "https://x"\nmacaroon = {file = "m"}\ntls_cert = "c"\n'
+        '[signer]\nkeystore = "k"\npassword = {file = "p"}',
+    )
+    keys = {"lightning.macaroon": "m", "lightning.tls_cert": "c", "signer.keystore": "k", "signer.password": "p"}
+    files = {key: write(tmp_path / name, "00", 0o600) for key, name in keys.items()}
+    assert Layer2Config.load(environ=home).lightning is not None
+    for key, file in {None: settings, **files}.items():
+        mode = file.stat().st_mode
+        file.chmod(0o602)
+        error = refused(key, "chmod o-w", "LAYER2_ALLOW_FOREIGN_FILES", environ=home)
+        assert error.path == str(file)
+        assert Layer2Config.load(environ={**home, "LAYER2_ALLOW_FOREIGN_FILES": "true"}).lightning is not None
+        file.chmod(0o660)
+        assert Layer2Config.load(environ=home).lightning is not None
+        file.chmod(mode)
+
+
 def test_root_s_files_on_a_read_only_mount_pass(home, tmp_path, monkeypatch):
     write(tmp_path / "m", "00", 0o644)
     write(tmp_path / "layer2.toml", '[lightning]\nrest_url = "https://x"\nmacaroon = {file = "m"}\n')
