@@ -13,6 +13,7 @@ from layer2.config import DepthRule, ProviderConfig
 from layer2.errors import InsufficientFunds
 from layer2.lightning import ChannelPolicy, InvoiceState, MemoryLightning
 from layer2.provider import (
+    Hashes,
     HeldParts,
     HttpServer,
     Inventory,
@@ -39,7 +40,7 @@ from layer2.swaps import (
     SwapEngine,
     SwapRequests,
 )
-from layer2.terms import DepthPolicy
+from layer2.terms import DepthPolicy, SwapDirection
 from layer2.testing import VirtualClock
 from layer2.transactions import Depth
 
@@ -199,6 +200,9 @@ class World:
         async def hash_owner(payment_hash):
             return await store.run(swaps.hash_owner, payment_hash)
 
+        async def reverse_with(payment_hash):
+            return await store.run(partial(swaps.by_payment_hash, direction=SwapDirection.REVERSE), payment_hash)
+
         async def swaps_on(lock_id):
             return await store.run(swaps.by_lock_id, lock_id)
 
@@ -222,9 +226,18 @@ class World:
             depth=depth,
             clock=clock,
             version="1.2.3",
-            hash_known=self.journal.hash_known,
+            hashes=Hashes(
+                engine=self.engine,
+                node=self.node,
+                clock=clock,
+                idle_s=IDLE_S,
+                skew_s=DEVNET_TIMING.evm_clock_skew_s,
+                known=self.journal.hash_known,
+                owner=hash_owner,
+                claimed=self.hash_claimed,
+                reverse_with=reverse_with,
+            ),
             hash_owner=hash_owner,
-            hash_claimed=self.hash_claimed,
             swaps_on=swaps_on,
             made_for=self.journal.by_key,
             look=partial(self.chain.offers.view, lock_key=None),

@@ -151,6 +151,7 @@ def _money_is_kept(deal, state, seen, decision):
                 assert kind in OURS_TO_LOCK
                 assert isinstance(state, Agreed | Invoiced)
                 assert effect.not_after <= deal.terms.lock_by
+                assert decision.bind_hash == (deal.role is Role.PROVIDER)
             case Refund() | RefundEarly():
                 assert kind in OURS_TO_LOCK
                 assert LockStatus.CLAIMED not in readings, "a refund of what is claimed"

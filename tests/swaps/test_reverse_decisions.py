@@ -16,6 +16,7 @@ from layer2.swaps import (
     Closed,
     Deal,
     EffectRefused,
+    HashTaken,
     Invoiced,
     InvoiceStatus,
     InvoiceView,
@@ -175,6 +176,14 @@ class TestProvider:
         assert decision is not None
         assert decision.state == Locking()
         assert decision.effects == (SendLock(not_after=reverse_provider.terms.lock_by),)
+        assert decision.bind_hash
+
+    def test_nothing_is_locked_on_the_hash_of_another_swap(self, reverse_provider: Deal) -> None:
+        decision = decide(reverse_provider, Invoiced(), HashTaken())
+        assert decision is not None
+        assert isinstance(decision.state, Cancelling)
+        assert decision.effects == (CancelInvoice(),)
+        assert decide(reverse_provider, Locking(), HashTaken()) is None
 
     def test_its_own_cltv_leaves_time_until_the_invoice_expires(self, reverse_provider: Deal) -> None:
         terms = reverse_provider.terms

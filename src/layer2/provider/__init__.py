@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from layer2.provider._connections import ConnectionLimits
     from layer2.provider._daemon import ProviderDaemon
     from layer2.provider._events import EventStreams
+    from layer2.provider._hashes import Hashes
     from layer2.provider._held import HeldParts
     from layer2.provider._http import SwapService, create_app
     from layer2.provider._inventory import Inventory
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConnectionLimits",
     "EventStreams",
+    "Hashes",
     "HeldParts",
     "HttpServer",
     "Inventory",
@@ -50,6 +52,7 @@ __all__ = [
 _HOME = {
     "ConnectionLimits": "_connections",
     "EventStreams": "_events",
+    "Hashes": "_hashes",
     "HeldParts": "_held",
     "HttpServer": "_server",
     "Inventory": "_inventory",

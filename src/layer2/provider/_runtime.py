@@ -10,6 +10,7 @@ from layer2 import Clock
 from layer2.config import DepthRule, ProviderConfig
 from layer2.lightning import LightningNode
 from layer2.protocol import Signer
+from layer2.provider._hashes import Hashes
 from layer2.provider._held import HeldParts
 from layer2.provider._inventory import Inventory
 from layer2.provider._last_look import LastLook
@@ -26,6 +27,7 @@ from layer2.swaps import (
     SwapEngine,
     every_unfinished,
 )
+from layer2.terms import SwapDirection
 
 if TYPE_CHECKING:
     from layer2.evm import EvmClient, FeeOracle, TxJournal, TxSender
@@ -106,9 +108,8 @@ class ProviderRuntime:
             depth=depth,
             clock=clock,
             version=version,
-            hash_known=self.journal.hash_known,
+            hashes=self._hashes(node, place, clock, _claims(client, place)),
             hash_owner=self._hash_owner,
-            hash_claimed=_claims(client, place).claimed,
             swaps_on=self._swaps_on,
             made_for=self.journal.by_key,
             look=partial(chain.offers.view, lock_key=None),
@@ -123,7 +124,20 @@ class ProviderRuntime:
             settings=settings,
             max_safe_lag_s=max_safe_lag_s,
             clock=clock,
-            idle_s=place.timing.lock_window_s // _PEACE,
+            idle_s=_idle_s(place),
+        )
+
+    def _hashes(self, node: LightningNode, place: ProviderPlace, clock: Clock, claims: ClaimSearch) -> Hashes:
+        return Hashes(
+            engine=self.engine,
+            node=node,
+            clock=clock,
+            idle_s=_idle_s(place),
+            skew_s=place.timing.evm_clock_skew_s,
+            known=self.journal.hash_known,
+            owner=self._hash_owner,
+            claimed=claims.claimed,
+            reverse_with=self._reverse_with,
         )
 
     def _changed(self, swap: StoredSwap) -> None:
@@ -132,6 +146,10 @@ class ProviderRuntime:
 
     async def _hash_owner(self, payment_hash: bytes) -> str | None:
         return await self._store.run(swaps.hash_owner, payment_hash)
+
+    async def _reverse_with(self, payment_hash: bytes) -> list[StoredSwap]:
+        with_it = partial(swaps.by_payment_hash, direction=SwapDirection.REVERSE)
+        return list(await self._store.run(with_it, payment_hash))
 
     async def _swaps_on(self, lock_id: bytes) -> list[StoredSwap]:
         return list(await self._store.run(swaps.by_lock_id, lock_id))
@@ -145,6 +163,10 @@ class ProviderRuntime:
     async def close(self) -> None:
         """Stop driving; open swaps stay in the store. Idempotent."""
         await self.engine.close()
+
+
+def _idle_s(place: ProviderPlace) -> int:
+    return place.timing.lock_window_s // _PEACE
 
 
 def _claims(client: EvmClient, place: ProviderPlace) -> ClaimSearch:

@@ -19,21 +19,20 @@ from layer2 import Clock
 from layer2.addresses import EvmAddress
 from layer2.assets import AssetForm, convert_amount
 from layer2.config import DepthRule, ProviderConfig
-from layer2.errors import InvoiceError, NodeError, NotFound, SwapRefused
+from layer2.errors import InvoiceError, NotFound, SwapRefused
 from layer2.lightning import Feature, Invoice, LightningNode, NodeInfo, PaymentState, decode_invoice
 from layer2.protocol import Signer
+from layer2.provider._hashes import Hashes
 from layer2.provider._inventory import Inventory
 from layer2.provider._repeats import Asked, KeptSwap, Repeats
 from layer2.provider._room import Room, Wanted
 from layer2.provider._status import status_of
 from layer2.swaps import (
-    FORBIDDEN_HASHES,
     TIMELOCK_SPREAD_S,
     ChainView,
     Deal,
     Failed,
     Fees,
-    HashTakenError,
     Info,
     Limits,
     LockStatus,
@@ -94,9 +93,8 @@ class ProviderService:
         depth: tuple[DepthRule, ...],
         clock: Clock,
         version: str,
-        hash_known: Callable[[bytes], Awaitable[bool]],
+        hashes: Hashes,
         hash_owner: Callable[[bytes], Awaitable[str | None]],
-        hash_claimed: Callable[[bytes, int], Awaitable[bool]],
         swaps_on: Callable[[bytes], Awaitable[Sequence[StoredSwap]]],
         made_for: Callable[[str], Awaitable[KeptSwap | None]],
         look: Callable[[Lock, DepthPolicy], Awaitable[ChainView]],
@@ -113,9 +111,8 @@ class ProviderService:
         self._depth = depth
         self._clock = clock
         self.version = version
-        self._hash_known = hash_known
+        self._hashes = hashes
         self._hash_owner = hash_owner
-        self._hash_claimed = hash_claimed
         self._swaps_on = swaps_on
         self._repeats = Repeats(made_for)
         self._look = look
@@ -187,8 +184,6 @@ class ProviderService:
         except InvoiceError as error:
             raise _refuse("invoice", f"the invoice is malformed: {error}") from error
         amount_sat = self._check_invoice(invoice, node, now)
-        # A quote reserves no hash: else whoever sees an invoice could keep others from having it paid.
-        await self._check_hash(invoice.payment_hash, self._hash_bound, made_at_s=invoice.timestamp)
         fee_sat = self._settings.fee(amount_sat)
         routing_msat = fee_sat * MSAT * self._settings.routing_fee_limit_percent // 100
         policy = self._depth_policy(amount_sat)
@@ -200,6 +195,8 @@ class ProviderService:
         longest = now + timing.max_timelock_s
         if timelock > longest:
             raise _refuse("timelock", "the invoice lives or is held for so long that the lock would be too long")
+        # An offer of ours may give way for this: not before all is well that the invoice tells.
+        await self._hashes.check_submarine(invoice.payment_hash, invoice.timestamp)
         async with self._offering:
             assert invoice.amount_msat is not None
             wanted = Wanted(
@@ -210,6 +207,7 @@ class ProviderService:
                 spendable_msat=node.spendable_msat,
             )
             await self._room.require(wanted, origin)
+            await self._hashes.check_one_way(invoice.payment_hash)
             lock = self._lock(
                 invoice.payment_hash, amount_sat + fee_sat, self._signer.address, request.refund_address, timelock
             )
@@ -225,7 +223,7 @@ class ProviderService:
                 policy,
                 now,
             )
-            return await self._store(signed, invoice, origin, asked, bind_hash=False)
+            return await self._store(signed, invoice, origin, asked)
 
     async def create_reverse(self, request: ReverseRequest, *, origin: str | None = None) -> SwapResponse:
         """Offer a lock against the payment of a hold invoice. ``origin`` is who asks, as far as that is known: a network address.
@@ -242,7 +240,7 @@ class ProviderService:
         payment_hash = request.preimage_hash
         if len(payment_hash) != 32:
             raise _refuse("hash", "a preimage hash has 32 bytes")
-        await self._check_hash(payment_hash, self._hash_known, made_at_s=0)
+        await self._hashes.check_reverse(payment_hash)
         amount_sat = self._to_sat(request.onchain_amount)
         self._check_limits(amount_sat)
         fee_sat = self._settings.fee(amount_sat)
@@ -257,6 +255,7 @@ class ProviderService:
             await self._room.require(wanted, origin)
             if node.receivable_msat < (amount_sat + fee_sat) * MSAT:
                 raise _refuse("liquidity", "the channels cannot receive so much now")
+            await self._hashes.check_unknown(payment_hash)
             record = await self._node.create_hold_invoice(
                 payment_hash=payment_hash,
                 amount_msat=(amount_sat + fee_sat) * MSAT,
@@ -274,7 +273,7 @@ class ProviderService:
             signed = await self._sign(
                 SwapDirection.REVERSE, lock, invoice.text, invoice.amount_msat, fee_sat, 0, lock_by, policy, now
             )
-            return await self._store(signed, invoice, origin, asked, bind_hash=True)
+            return await self._store(signed, invoice, origin, asked)
 
     async def status(self, swap_id: str) -> SwapStatus:
         """Where a swap of ours stands. Raises ``NotFound``."""
@@ -350,32 +349,6 @@ class ProviderService:
         self._check_limits(amount_sat)
         return amount_sat
 
-    async def _check_hash(
-        self, payment_hash: bytes, used: Callable[[bytes], Awaitable[bool]], *, made_at_s: int
-    ) -> None:
-        if payment_hash in FORBIDDEN_HASHES:
-            raise _refuse("hash", "the contract does not take the preimage of this hash")
-        if await used(payment_hash):
-            raise _refuse("hash", "the payment hash was used before")
-        if (await self._node.lookup_payment(payment_hash)).state is not PaymentState.NONE:
-            raise _refuse("hash", "the payment hash was used before")
-        try:
-            await self._node.lookup_invoice(payment_hash)
-        except NotFound:
-            pass
-        else:
-            raise _refuse("hash", "the payment hash was used before")
-        try:
-            claimed = await self._hash_claimed(payment_hash, made_at_s - self._place.timing.evm_clock_skew_s)
-        except NodeError as error:
-            # A public preimage costs us nothing: what we pay or hold brings it in any case. So an endpoint that keeps no events
-            # does not stop the business, but whoever runs it should know.
-            text = f"it is not known whether a hash was claimed on the contract before: {error}"
-            logger.warning("provider: %s", text, extra={"event_code": "provider.claims_unknown"})
-            return
-        if claimed:
-            raise _refuse("hash", "the payment hash was claimed on the contract before")
-
     def _lock(self, payment_hash: bytes, sat: int, claimer: EvmAddress, refunder: EvmAddress, timelock: int) -> Lock:
         token = self._place.token.contract
         assert token is not None
@@ -389,9 +362,6 @@ class ProviderService:
             refunder=refunder,
             timelock=timelock,
         )
-
-    async def _hash_bound(self, payment_hash: bytes) -> bool:
-        return await self._hash_owner(payment_hash) is not None
 
     async def _fresh(self, lock: Lock, longest: int, policy: DepthPolicy) -> Lock:
         """The lock, a little longer where another offer has the same one: consent to its early refund would be consent for both.
@@ -436,9 +406,7 @@ class ProviderService:
         )
         return SignedTerms(terms=terms, signature=await self._signer.sign_digest(terms.digest))
 
-    async def _store(
-        self, signed: SignedTerms, invoice: Invoice, origin: str | None, asked: Asked, *, bind_hash: bool
-    ) -> SwapResponse:
+    async def _store(self, signed: SignedTerms, invoice: Invoice, origin: str | None, asked: Asked) -> SwapResponse:
         deal = Deal(
             id=signed.terms.swap_id,
             role=Role.PROVIDER,
@@ -446,11 +414,9 @@ class ProviderService:
             invoice_expires_at=invoice.expires_at,
             invoice_final_cltv=invoice.min_final_cltv_delta,
         )
-        try:
-            swap: StoredSwap = await self._engine.begin(
-                deal, idempotency_key=asked.key, request_digest=asked.digest, bind_hash=bind_hash
-            )
-        except HashTakenError as error:
-            raise _refuse("hash", "the payment hash was used before") from error
+        # An offer binds no hash, in either direction: the first step that money hangs on does.
+        swap: StoredSwap = await self._engine.begin(
+            deal, idempotency_key=asked.key, request_digest=asked.digest, bind_hash=False
+        )
         self._inventory.offered(swap.deal.id, origin)
         return SwapResponse(id=swap.deal.id, signed_terms=signed)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from layer2.swaps._states import Role
+    from layer2.terms import SwapDirection
 
 __all__ = [
     "by_idempotency_key",
@@ -73,9 +74,12 @@ def by_idempotency_key(conn: Connection, key: str) -> StoredSwap | None:
     return next(iter(_load(conn, _BY_KEY, key=key)), None)
 
 
-def by_payment_hash(conn: Connection, payment_hash: bytes) -> list[StoredSwap]:
-    """All swaps on a hash, oldest first: a quote does not reserve one, so several may name it."""
-    return _load(conn, _BY_HASH, hash=payment_hash.hex())
+def by_payment_hash(
+    conn: Connection, payment_hash: bytes, *, direction: SwapDirection | None = None
+) -> list[StoredSwap]:
+    """All swaps on a hash, or those in one direction, oldest first: a quote does not reserve one, so several may name it."""
+    query = _BY_HASH if direction is None else _BY_HASH.where(swap.c.direction == direction.value)
+    return _load(conn, query, hash=payment_hash.hex())
 
 
 def by_lock_id(conn: Connection, lock_id: bytes) -> list[StoredSwap]:

@@ -51,7 +51,11 @@ def decide(deal: Deal, state: State, seen: Observation) -> Decision | None:
         case EffectRefused():
             refused_lock = isinstance(state, Locking) and seen.key == SendLock.name
             return _cancel("expired", seen.reason) if refused_lock else None
-        case PaymentView() | RefundOffer() | CancelRequested() | HashTaken():
+        case HashTaken():
+            # Said of the step that begins to lock: nothing is locked for this payment, and nothing will be.
+            unlocked = isinstance(state, Invoiced)
+            return _cancel("expired", "the payment hash belongs to another swap") if unlocked else None
+        case PaymentView() | RefundOffer() | CancelRequested():
             return None
         case _:
             assert_never(seen)
@@ -140,7 +144,7 @@ def _invoiced(deal: Deal, view: InvoiceView) -> Decision | None:
             assert_never(view.status)
     if (refusal := why_not_lock(deal, view)) is not None:
         return _cancel("expired", refusal)
-    return Decision(state=Locking(), effects=(SendLock(not_after=deal.terms.lock_by),))
+    return Decision(state=Locking(), effects=(SendLock(not_after=deal.terms.lock_by),), bind_hash=True)
 
 
 def withdraw(state: State, seen: Observation) -> Decision | None:

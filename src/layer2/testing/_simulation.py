@@ -238,7 +238,7 @@ class Simulation:
                 first_state(deal.role, deal.direction),
                 idempotency_key=None,
                 request_digest=None,
-                bind_hash=deal.role is Role.PROVIDER and deal.direction is SwapDirection.REVERSE,
+                bind_hash=False,
             )
         self._processes[role] = process
         late_s = stream(self.seed, "begin").random() ** 3 * self.timing.lock_window_s * 1.1
