@@ -102,6 +102,26 @@ async def test_the_nonce_of_an_abandoned_record_is_free_again(journal):
     assert [each.key for each in await journal.open_records(CHAIN, SENDER)] == ["a", "c"]
 
 
+async def test_an_abandoned_record_is_listed_until_another_is_final_at_its_nonce(journal):
+    for key, nonce, number in (("b", 8, 2), ("a", 7, 1)):
+        await journal.put_new(record(key, nonce, number))
+        await journal.update(replace(record(key, nonce, number), state=TxState.ABANDONED), expected_version=1)
+    await journal.put_new(record("x", 7, 5, sender=OTHER))
+    await journal.put_new(record("c", 8, 3))
+    assert [each.key for each in await journal.abandoned_records(CHAIN, SENDER)] == ["a", "b"]
+    assert await journal.in_force(CHAIN, SENDER, 7) is None
+    assert (await journal.in_force(CHAIN, SENDER, 8)).key == "c"
+    with pytest.raises(StorageError, match="nonce 8 is taken"):
+        await journal.update(record("b", 8, 2), expected_version=2)
+    await journal.update(
+        replace(record("c", 8, 3), state=TxState.FINAL, final_hash=variant(3).hash), expected_version=1
+    )
+    assert [each.key for each in await journal.abandoned_records(CHAIN, SENDER)] == ["a"]
+    await journal.update(record("a", 7, 1), expected_version=2)
+    assert list(await journal.abandoned_records(CHAIN, SENDER)) == []
+    assert (await journal.in_force(CHAIN, SENDER, 7)).key == "a"
+
+
 async def test_nothing_was_sent_from_an_unknown_account(journal):
     assert await journal.last_nonce(CHAIN, OTHER) is None
 

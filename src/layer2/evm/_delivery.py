@@ -19,8 +19,10 @@ from layer2.errors import (
 )
 from layer2.evm._broadcast import SendAnswer, classify_refusal
 from layer2.evm._fees import FeeLimits, FeeOracle, GasPrice, bumped
+from layer2.evm._fillers import is_filler
 from layer2.evm._journal import TxJournal, TxState
 from layer2.evm._live import LivePool, LiveTx, variant_of
+from layer2.evm._refused import refused
 from layer2.evm._rpc_error import RpcError
 from layer2.evm._transactions import SignedTransaction, sign_transaction
 from layer2.transactions import TxId
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from layer2.protocol import Signer
 
 __all__ = ["Delivery", "SenderSettings", "send_foreign"]
+
+_REFUSALS = (SendAnswer.NONCE_USED, SendAnswer.NONCE_HELD, SendAnswer.FUNDS_TOO_LOW, SendAnswer.INVALID)
+"""Answers that an endpoint also gives which has it: after an answer that was lost, or because others behind it are asked too."""
 
 _log = logging.getLogger("layer2.evm")
 
@@ -99,9 +104,9 @@ class Delivery:
         """Send a transaction that was just journalled, until a node has it. Returns once one has.
 
         Raises:
-            InsufficientFunds, NodeError: refused for certain; the record is abandoned and its nonce free.
-            Expired: its time had passed before it was sent at all; the same.
-            UnknownOutcome: not to be found out now; the sender goes on sending the same bytes.
+            Expired: its time had passed before it was sent at all; the record is abandoned and its nonce free.
+            UnknownOutcome: the node refuses it, and the record is abandoned; or not to be found out now, and the sender goes on
+                sending the same bytes.
         """
         live.busy = True
         try:
@@ -182,7 +187,7 @@ class Delivery:
             if given != record.latest.hash:
                 live.refusal = "the node gave the transaction another hash"
                 return SendAnswer.UNCLEAR
-        if answer in (SendAnswer.NONCE_USED, SendAnswer.NONCE_HELD) and await self._known(live):
+        if answer in _REFUSALS and await self._known(live):
             answer = SendAnswer.TAKEN
         if answer is SendAnswer.TAKEN and not live.accepted:
             live.accepted, live.refusal = True, None
@@ -243,22 +248,17 @@ class Delivery:
     async def _abandon_if_refused(self, live: LiveTx, answer: SendAnswer) -> None:
         if answer not in (SendAnswer.FUNDS_TOO_LOW, SendAnswer.INVALID) or live.maybe_taken:
             return
-        reason = live.refusal or "refused"
+        if is_filler(live.record):
+            return  # nothing else may use its nonce, so it is sent until a node takes it
         await self.abandon(live)
-        if answer is SendAnswer.FUNDS_TOO_LOW:
-            raise InsufficientFunds(
-                f"the account cannot pay for the transaction: {reason}",
-                coin="ETH",
-                needed=live.cost_wei,
-                account=str(live.record.sender),
-            )
-        raise NodeError(f"the node refuses the transaction: {reason}", money_may_have_moved=False, retry_safe=False)
+        # Whoever was shown it may have it included: the endpoint's word does not make certain that nothing moves.
+        raise refused(live.record, live.refusal or "no reason given", layer=self._settings.layer)
 
     async def abandon(self, live: LiveTx) -> None:
-        """No node has it or ever will: write that, and free its nonce."""
+        """It is not to be sent any more: write that."""
         record = live.record
-        await self._journal.update(replace(record, state=TxState.ABANDONED), expected_version=record.version)
-        self._pool.remove(live, free_nonce=True)
+        record = await self._journal.update(replace(record, state=TxState.ABANDONED), expected_version=record.version)
+        self._pool.abandon(live, record)
 
 
 async def send_foreign(client: EvmClient, signed: SignedTransaction, clock: Clock, *, tx_id: TxId) -> None:

@@ -19,7 +19,8 @@ class TxState(StrEnum):
     OPEN = "open"
     """Signed; it may have been sent and may be included, and is pursued until that is final."""
     ABANDONED = "abandoned"
-    """Never taken by a node: sent never, or refused each time. Not sent any more; its nonce goes to the next transaction."""
+    """Sent never, or refused by the node. Not sent any more. What was shown may be included all the same: whoever saw it can
+    bring it to a block as long as its nonce is not used."""
     FINAL = "final"
     """One of its variants is in a finalized block."""
     REPLACED = "replaced"
@@ -63,7 +64,7 @@ class TxRecord:
     price_bound_wei: int | None = None
     """The caller's own bound on the price of gas, for replacements too."""
     sent: bool = False
-    """Whether a node may have one of its signed forms. Only kept up to date where ``not_after`` is set."""
+    """Whether a node may have one of its signed forms. Only kept up to date where ``not_after`` is set: see ``shown``."""
     final_hash: bytes | None = None
     """The variant that became final."""
     block_number: int | None = None
@@ -80,6 +81,11 @@ class TxRecord:
     def hash(self) -> bytes:
         """The id of the transaction: the hash of its first variant."""
         return self.variants[0].hash
+
+    @property
+    def shown(self) -> bool:
+        """Whether anybody but us may have one of its signed forms."""
+        return self.sent or self.not_after is None
 
     @property
     def latest(self) -> SignedVariant:
@@ -113,12 +119,20 @@ class TxJournal(Protocol):
         Variants are only ever added. An abandoned record may come back OPEN with another nonce and other limits.
 
         Raises:
-            StorageError: there is none, or it has another version.
+            StorageError: there is none, or it has another version, or another record that is not abandoned has its nonce.
         """
         ...
 
     async def open_records(self, chain_id: int, sender: EvmAddress) -> Sequence[TxRecord]:
         """Records in state OPEN, by nonce."""
+        ...
+
+    async def abandoned_records(self, chain_id: int, sender: EvmAddress) -> Sequence[TxRecord]:
+        """Records in state ABANDONED, by nonce, but for those whose nonce a record in state FINAL has."""
+        ...
+
+    async def in_force(self, chain_id: int, sender: EvmAddress, nonce: int) -> TxRecord | None:
+        """The record that is not abandoned and has this nonce; there is one at most."""
         ...
 
     async def last_nonce(self, chain_id: int, sender: EvmAddress) -> int | None:
@@ -134,6 +148,7 @@ class MemoryTxJournal:
         self._keys_by_hash: dict[bytes, str] = {}
         self._keys_by_nonce: dict[tuple[int, bytes, int], str] = {}
         self._open: dict[tuple[int, bytes], dict[str, int]] = {}
+        self._abandoned: dict[tuple[int, bytes], set[str]] = {}
         self._last: dict[tuple[int, bytes], int] = {}
 
     async def get(self, key: str) -> TxRecord | None:
@@ -147,12 +162,9 @@ class MemoryTxJournal:
 
     async def put_new(self, record: TxRecord) -> None:
         """See ``TxJournal``."""
-        place = (record.chain_id, record.sender.raw, record.nonce)
-        holder = self._keys_by_nonce.get(place)
         if record.key in self._records or record.version != 1:
             raise StorageError(f"there is a transaction with the key {record.key!r} already")
-        if holder is not None and self._records[holder].state is not TxState.ABANDONED:
-            raise StorageError(f"nonce {record.nonce} is taken by the transaction {holder!r}")
+        self._check_nonce(record)
         self._check_hashes(record.variants)
         self._store(record)
 
@@ -164,6 +176,7 @@ class MemoryTxJournal:
         kept = len(current.variants)
         if record.variants[:kept] != current.variants:
             raise StorageError(f"the transaction {record.key!r} would lose a signed form")
+        self._check_nonce(record)
         self._check_hashes(record.variants[kept:])
         updated = replace(record, version=expected_version + 1)
         self._store(updated)
@@ -174,6 +187,19 @@ class MemoryTxJournal:
         keys = self._open.get((chain_id, sender.raw), {})
         return [self._records[key] for key in sorted(keys, key=keys.__getitem__)]
 
+    async def abandoned_records(self, chain_id: int, sender: EvmAddress) -> Sequence[TxRecord]:
+        """See ``TxJournal``."""
+        found: list[TxRecord] = []
+        for key in self._abandoned.get((chain_id, sender.raw), ()):
+            holder = self._in_force(chain_id, sender, self._records[key].nonce)
+            if holder is None or holder.state is not TxState.FINAL:
+                found.append(self._records[key])
+        return sorted(found, key=lambda record: record.nonce)
+
+    async def in_force(self, chain_id: int, sender: EvmAddress, nonce: int) -> TxRecord | None:
+        """See ``TxJournal``."""
+        return self._in_force(chain_id, sender, nonce)
+
     async def last_nonce(self, chain_id: int, sender: EvmAddress) -> int | None:
         """See ``TxJournal``."""
         nonce = self._last.get((chain_id, sender.raw))
@@ -183,6 +209,16 @@ class MemoryTxJournal:
                 return nonce
             nonce -= 1
         return None
+
+    def _in_force(self, chain_id: int, sender: EvmAddress, nonce: int) -> TxRecord | None:
+        key = self._keys_by_nonce.get((chain_id, sender.raw, nonce))
+        record = None if key is None else self._records[key]
+        return None if record is None or record.state is TxState.ABANDONED or record.nonce != nonce else record
+
+    def _check_nonce(self, record: TxRecord) -> None:
+        holder = self._in_force(record.chain_id, record.sender, record.nonce)
+        if holder is not None and holder.key != record.key and record.state is not TxState.ABANDONED:
+            raise StorageError(f"nonce {record.nonce} is taken by the transaction {holder.key!r}")
 
     def _check_hashes(self, added: Sequence[SignedVariant]) -> None:
         if any(variant.hash in self._keys_by_hash for variant in added):
@@ -196,6 +232,8 @@ class MemoryTxJournal:
             self._last[account] = max(record.nonce, self._last.get(account, record.nonce))
         for variant in record.variants:
             self._keys_by_hash[variant.hash] = record.key
+        abandoned = self._abandoned.setdefault(account, set())
+        (abandoned.add if record.state is TxState.ABANDONED else abandoned.discard)(record.key)
         opened = self._open.setdefault(account, {})
         if record.state is TxState.OPEN:
             opened[record.key] = record.nonce

@@ -80,6 +80,8 @@ class LivePool:
         self.chain_nonce = 0
         self.waiting: dict[int, LiveTx] = {}
         self.included: dict[int, set[LiveTx]] = {}
+        self.contested: dict[int, list[TxRecord]] = {}
+        """By nonce, abandoned transactions that somebody may have and can still bring to a block."""
         self.committed_wei = 0
         self._by_hash: dict[bytes, LiveTx] = {}
         self._by_key: dict[str, LiveTx] = {}
@@ -100,14 +102,18 @@ class LivePool:
         return self._by_key.get(key)
 
     def free_nonce(self) -> int:
-        """The lowest nonce that nothing has. It stays free until a transaction with it is added."""
-        while self._holes and (self._holes[0] < self.chain_nonce or self._holes[0] in self.waiting):
+        """The lowest nonce that nothing has or had. It stays free until a transaction with it is added."""
+        while self._holes and (not self.is_free(self._holes[0]) or self._holes[0] in self.contested):
             heapq.heappop(self._holes)
         if self._holes:
             return self._holes[0]
-        while self.next_nonce in self.waiting:
+        while self.next_nonce in self.waiting or self.next_nonce in self.contested:
             self.next_nonce += 1
         return self.next_nonce
+
+    def is_free(self, nonce: int) -> bool:
+        """Whether neither the chain nor a waiting transaction has it. An abandoned one may."""
+        return nonce >= self.chain_nonce and nonce not in self.waiting
 
     @property
     def blocking_hole(self) -> int | None:
@@ -115,20 +121,25 @@ class LivePool:
         nonce = self.free_nonce()
         return nonce if any(other > nonce for other in self.waiting) else None
 
+    @property
+    def blocking_contested(self) -> list[int]:
+        """Nonces of abandoned transactions that waiting ones stand behind."""
+        last = max(self.waiting, default=-1)
+        return [nonce for nonce in sorted(self.contested) if nonce < last and self.is_free(nonce)]
+
     def advance(self, chain_nonce: int) -> None:
         """The chain has used all nonces below ``chain_nonce``."""
         self.chain_nonce = chain_nonce
         self.next_nonce = max(self.next_nonce, chain_nonce)
 
     def add(self, live: LiveTx) -> None:
-        """A transaction was signed and journalled."""
+        """A transaction was signed and journalled, or is followed again."""
+        self._uncontest(live.record)
         self.waiting[live.nonce] = live
         self.committed_wei += live.cost_wei
         self._by_key[live.record.key] = live
         self.index(live)
-        for nonce in range(self.next_nonce, live.nonce):
-            heapq.heappush(self._holes, nonce)
-        self.next_nonce = max(self.next_nonce, live.nonce + 1)
+        self._count_to(live.nonce)
 
     def index(self, live: LiveTx) -> None:
         """Its variants changed."""
@@ -161,19 +172,42 @@ class LivePool:
         self.committed_wei += live.cost_wei
         live.wake()
 
-    def remove(self, live: LiveTx, *, free_nonce: bool = False) -> None:
-        """It is final, replaced or abandoned; with ``free_nonce`` the next transaction takes its nonce."""
+    def abandon(self, live: LiveTx, record: TxRecord) -> None:
+        """It was abandoned. The next transaction takes its nonce, unless somebody may have it: then only that one itself may."""
+        self.remove(live)
+        if record.shown:
+            self.contest(record)
+        else:
+            heapq.heappush(self._holes, live.nonce)
+
+    def contest(self, record: TxRecord) -> None:
+        """An abandoned transaction that somebody may have."""
+        self._uncontest(record)
+        self.contested.setdefault(record.nonce, []).append(record)
+        self._count_to(record.nonce)
+
+    def remove(self, live: LiveTx) -> None:
+        """It is final, replaced or abandoned."""
         self._leave(live)
         self._by_key.pop(live.record.key, None)
         for variant in live.record.variants:
             self._by_hash.pop(variant.hash, None)
-        if free_nonce:
-            heapq.heappush(self._holes, live.nonce)
         live.wake()
 
     def up_to(self, block_number: int) -> Iterable[LiveTx]:
         """Included ones in blocks not above ``block_number``."""
         return [live for number, group in self.included.items() if number <= block_number for live in group]
+
+    def _count_to(self, nonce: int) -> None:
+        for skipped in range(self.next_nonce, nonce):
+            heapq.heappush(self._holes, skipped)
+        self.next_nonce = max(self.next_nonce, nonce + 1)
+
+    def _uncontest(self, record: TxRecord) -> None:
+        """Its own nonce is no longer reserved for it as an abandoned one; a nonce that it had before stays contested."""
+        group = [other for other in self.contested.pop(record.nonce, []) if other.key != record.key]
+        if group:
+            self.contested[record.nonce] = group
 
     def _leave(self, live: LiveTx) -> None:
         if self.waiting.get(live.nonce) is live:

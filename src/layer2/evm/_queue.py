@@ -51,6 +51,8 @@ class Job:
     deadline: int | None
     again: TxRecord | None
     """An abandoned record with the same key and request, whose place this takes."""
+    nonce: int | None = None
+    """The only one that it may have; None: the next free one."""
     progress: SubmitProgress
     done: asyncio.Future[TxRecord]
     """Ends when a node has it, or with the error; cancelled with its caller."""

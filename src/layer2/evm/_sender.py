@@ -19,11 +19,13 @@ from layer2.errors import (
 )
 from layer2.evm._delivery import Delivery, SenderSettings
 from layer2.evm._fees import DataFee, FeeLimits, FeeOracle, NoDataFee, offer
+from layer2.evm._fillers import Fillers
 from layer2.evm._funds import Funds
 from layer2.evm._journal import TxJournal, TxRecord, TxState
 from layer2.evm._live import LivePool, LiveTx, live_from, variant_of
 from layer2.evm._loops import SenderLoops
 from layer2.evm._queue import Job, JobQueue, KeyLocks, SubmitProgress, request_digest
+from layer2.evm._refused import RefusedTransactions
 from layer2.evm._status import Heads, StatusReader
 from layer2.evm._sure_journal import SureTxJournal
 from layer2.evm._tracker import Tracker
@@ -76,16 +78,30 @@ class TxSender:
         self._fees = FeeOracle(client.exits, self.limits, clock)
         self._heads = Heads(client.exits, clock, max_age_s=self.settings.heads_max_age_s)
         self._delivery = Delivery(client, signer, journal, self._pool, self._fees, self.limits, self.settings, clock)
-        self._tracker = Tracker(
-            client, self.account, journal, self._pool, self._delivery, self._heads, self.settings, clock
+        layer = self.settings.layer
+        self._reader = StatusReader(client, journal, self._heads, self._pool.by_hash, layer=layer)
+        exits_reader = StatusReader(client.exits, journal, self._heads, self._pool.by_hash, layer=layer)
+        self._refused = RefusedTransactions(
+            journal, self._pool, exits_reader, clock, self.account, chain_id=chain_id, layer=layer
         )
-        self._reader = StatusReader(client, journal, self._heads, self._pool.by_hash, layer=self.settings.layer)
+        self._tracker = Tracker(
+            client, self.account, journal, self._pool, self._delivery, self._heads, self._refused, self.settings, clock
+        )
         self._queue = JobQueue()
         self.loops = SenderLoops(self.account, clock, self.settings.poll_interval_s)
         self._wake_tracker = asyncio.Event()
         self._nonce_lock = asyncio.Lock()
         self._look_lock = asyncio.Lock()
         self._keys = KeyLocks()
+        self._fillers = Fillers(
+            self.account,
+            self._pool,
+            self._queue,
+            make=partial(self._job, is_exit=True),
+            launch=self._launch,
+            deliver=self._deliver,
+            spawn=self._spawn,
+        )
         self._funds = Funds(client.exits, self.account, self._pool, self._look)
         self._launching = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -123,6 +139,7 @@ class TxSender:
             self._pool.add(live)
         if last is not None:
             self._pool.next_nonce = max(self._pool.next_nonce, last + 1)
+        await self._refused.load()
 
     async def submit(
         self,
@@ -141,7 +158,7 @@ class TxSender:
             call: what to do. ``max_fee_per_gas_wei`` bounds the price besides the configured bounds.
             key: the idempotency key; the same key with the same call attaches to the first submission.
             exit: goes before user traffic, over the lane for exits. Needs ``gas_limit``: it is never estimated, because the
-                endpoint would see its data.
+                endpoint would see its data. If refused, it is signed again at any nonce: it must do no harm twice.
             not_after: unix seconds after which it is not sent for the first time.
             deadline: unix seconds by which it should be included; its price grows towards it.
             progress: kept up to date, for a caller who may stop waiting.
@@ -150,7 +167,7 @@ class TxSender:
         Raises:
             IdempotencyConflict: the key was used with another call.
             InsufficientFunds, FeeLimitExceeded, Reverted, Expired: nothing was sent.
-            UnknownOutcome: it is in the journal and goes on being sent.
+            UnknownOutcome: it is in the journal and goes on being sent; or the node refused it, which makes nothing certain.
         """
         self._check()
         job = self._job(call, key or secrets.token_hex(16), is_exit=exit)
@@ -164,8 +181,12 @@ class TxSender:
             record = await self._journal.get(key)
             if record is not None and record.request_digest != job.digest:
                 raise _conflict(key)
-            if record is None or record.state is TxState.ABANDONED:
-                job.again = record
+            if record is not None and record.state is TxState.ABANDONED and record.shown and not exit:
+                await self._look()  # the chain may have it
+                record = await self._journal.get(key)
+            if record is not None and record.state is TxState.ABANDONED:
+                job.again, job.nonce = record, await self._refused.nonce_again(record, is_exit=exit)
+            if record is None or job.again is not None:
                 return await self._submit(job, estimate)
             job.progress.begun = job.progress.attached = True
             job.progress.record = record
@@ -309,6 +330,7 @@ class TxSender:
                         self._spawn(self._deliver(job, live))
                 finally:
                     self._launching -= 1
+                self._fillers.fill_contested()
             if exits:
                 self._queue.nudge_users()
 
@@ -326,7 +348,7 @@ class TxSender:
             price_bound = min(price_bound, job.call.max_fee_per_gas_wei)
         draft = UnsignedTransaction(
             chain_id=self._chain_id,
-            nonce=self._pool.free_nonce(),
+            nonce=self._pool.free_nonce() if job.nonce is None else job.nonce,
             gas_limit=job.gas_limit,
             max_fee_per_gas=price_bound,
             max_priority_fee_per_gas=price_bound,
@@ -351,10 +373,15 @@ class TxSender:
             await self._journal.settle()
             if job.not_after is not None and job.not_after < self._clock.now_ms() // 1000:
                 raise Expired("the time in which the transaction may be sent has passed", expired_at=job.not_after)
+            if job.again is not None:
+                job.nonce = await self._refused.nonce_again(job.again, is_exit=job.exit)
+            nonce = self._pool.free_nonce() if job.nonce is None else job.nonce
+            if not self._pool.is_free(nonce):
+                return None  # what was to be filled is filled
             job.progress.begun = True
             tx = replace(
                 draft,
-                nonce=self._pool.free_nonce(),
+                nonce=nonce,
                 max_fee_per_gas=price.max_fee_per_gas,
                 max_priority_fee_per_gas=price.max_priority_fee_per_gas,
             )
@@ -395,7 +422,7 @@ class TxSender:
         if again is None:
             await self._journal.put_new(record)
         else:
-            record = replace(record, variants=(*again.variants, *record.variants), sent=again.sent)
+            record = replace(record, variants=(*again.variants, *record.variants), sent=again.shown)
             record = await self._journal.update(record, expected_version=again.version)
         job.progress.record = record
         live = live_from(record, now_s=self._clock.monotonic_s(), extra_wei=data_fee_wei)
@@ -430,25 +457,15 @@ class TxSender:
         settings = self.settings
         while True:
             self._wake_tracker.clear()
-            if len(self._pool) or len(self._queue) or self._journal.in_doubt:
+            if len(self._pool) or len(self._queue) or self._pool.contested or self._journal.in_doubt:
                 await self._look()
-                self._fill_hole()
+                self._fillers.fill()
             health.worked()
             await self._clock.sleep(settings.poll_interval_s)
             waited = settings.poll_interval_s
             while not self._wake_tracker.is_set() and not self._pool.waiting and waited < settings.idle_poll_interval_s:
                 await self._clock.sleep(settings.poll_interval_s)
                 waited += settings.poll_interval_s
-
-    def _fill_hole(self) -> None:
-        """Use a nonce that nobody took and that others wait behind, for a transfer of nothing to the account itself."""
-        if self._pool.blocking_hole is None or len(self._queue):
-            return
-        call = EvmCall(to=self.account, gas_limit=_PLAIN_TRANSFER_GAS)
-        job = self._job(call, f"fill:{secrets.token_hex(16)}", is_exit=True)
-        job.gas_limit = _PLAIN_TRANSFER_GAS
-        job.done.add_done_callback(_swallow)
-        self._queue.put(job)
 
     def _job(self, call: EvmCall, key: str, *, is_exit: bool) -> Job:
         return Job(
@@ -474,7 +491,3 @@ def _conflict(key: str) -> IdempotencyConflict:
     return IdempotencyConflict(
         f"the idempotency key {key!r} was used for another transaction", hint="use a new key", key=key
     )
-
-
-def _swallow(future: asyncio.Future[TxRecord]) -> None:
-    _ = future.cancelled() or future.exception()

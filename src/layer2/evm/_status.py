@@ -147,16 +147,15 @@ class StatusReader:
         if record.state is TxState.REPLACED:
             return TxStatus(tx_id=tx_id, outcome=Outcome.REPLACED, depth=Depth.FINALIZED)
         live = self._live(tx_id.hash)
-        if record.state is TxState.ABANDONED:
-            return TxStatus(tx_id=tx_id, outcome=Outcome.DROPPED, depth=Depth.NONE, reason="no node took it")
         if live is not None and live.accepted:
             return TxStatus(tx_id=tx_id, outcome=Outcome.NONE, depth=Depth.PENDING)
         known = await self._client.transaction(record.latest.hash)
         if known is not None:
             return TxStatus(tx_id=tx_id, outcome=Outcome.NONE, depth=Depth.PENDING)
-        return TxStatus(
-            tx_id=tx_id, outcome=Outcome.DROPPED, depth=Depth.NONE, reason=live.refusal if live is not None else None
-        )
+        reason = live.refusal if live is not None else None
+        if record.state is TxState.ABANDONED:
+            reason = "the node refused it, and it is not sent any more" if record.shown else "it was never sent"
+        return TxStatus(tx_id=tx_id, outcome=Outcome.DROPPED, depth=Depth.NONE, reason=reason)
 
     async def _reason(self, receipt: Receipt) -> str | None:
         """Why it reverted, by calling it again on the state before its block; a guess if others stood before it."""

@@ -36,6 +36,8 @@ class SureTxJournal:
         self.by_hash = journal.by_hash
         self.open_records = journal.open_records
         self.last_nonce = journal.last_nonce
+        self.abandoned_records = journal.abandoned_records
+        self.in_force = journal.in_force
 
     @property
     def in_doubt(self) -> bool:
@@ -103,8 +105,10 @@ class SureTxJournal:
         if record is None:
             return
         if record.state is not TxState.OPEN:
-            if live is not None:
-                self._pool.remove(live, free_nonce=record.state is TxState.ABANDONED)
+            if live is not None and record.state is TxState.ABANDONED:
+                self._pool.abandon(live, record)
+            elif live is not None:
+                self._pool.remove(live)
             return
         if live is None:
             live = live_from(record, now_s=self._clock.monotonic_s())

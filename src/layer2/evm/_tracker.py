@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from layer2.evm._client import EvmClient, Header, Receipt
     from layer2.evm._delivery import Delivery, SenderSettings
     from layer2.evm._journal import TxJournal, TxRecord
+    from layer2.evm._refused import RefusedTransactions
     from layer2.evm._status import Heads
 
 __all__ = ["Tracker"]
@@ -47,6 +48,7 @@ class Tracker:
         pool: LivePool,
         delivery: Delivery,
         heads: Heads,
+        refused: RefusedTransactions,
         settings: SenderSettings,
         clock: Clock,
     ) -> None:
@@ -56,6 +58,7 @@ class Tracker:
         self._pool = pool
         self._delivery = delivery
         self._heads = heads
+        self._refused = refused
         self._settings = settings
         self._clock = clock
         self._head: Header | None = None
@@ -89,6 +92,7 @@ class Tracker:
         self._lags = 0
         self._head = head
         self._pool.advance(await self._client.nonce(self._account))
+        await self._refused.follow()
         await self._find_included(
             [live for nonce, live in self._pool.waiting.items() if nonce < self._pool.chain_nonce]
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, insert, select, text, update
 
 from layer2.addresses import EvmAddress
 from layer2.errors import StorageError
@@ -45,13 +45,22 @@ class SqlTxJournal:
         """Put ``record`` in place of the one with its key, and give it back with version ``expected_version + 1``.
 
         Raises:
-            StorageError: there is none, it has another version, or a variant that was stored is missing.
+            StorageError: there is none, it has another version, a variant that was stored is missing, or another record that is not
+                abandoned has its nonce.
         """
         return await self._store.run(_update, record, expected_version)
 
     async def open_records(self, chain_id: int, sender: EvmAddress) -> Sequence[TxRecord]:
         """Records in state OPEN, by nonce."""
         return await self._store.run(_open_records, chain_id, sender)
+
+    async def abandoned_records(self, chain_id: int, sender: EvmAddress) -> Sequence[TxRecord]:
+        """Records in state ABANDONED, by nonce, but for those whose nonce a record in state FINAL has."""
+        return await self._store.run(_abandoned_records, chain_id, sender)
+
+    async def in_force(self, chain_id: int, sender: EvmAddress, nonce: int) -> TxRecord | None:
+        """The record that is not abandoned and has this nonce; there is one at most."""
+        return await self._store.run(_in_force, chain_id, sender, nonce)
 
     async def last_nonce(self, chain_id: int, sender: EvmAddress) -> int | None:
         """The highest nonce of a record that is not abandoned; None if there is none."""
@@ -72,16 +81,7 @@ def _put_new(conn: Connection, record: TxRecord) -> None:
         raise StorageError(f"a new transaction has version 1 and a signed form, unlike {record.key!r}")
     if conn.execute(select(evm_tx.c.key).where(evm_tx.c.key == record.key)).first() is not None:
         raise StorageError(f"there is a transaction with the key {record.key!r} already")
-    holder = conn.execute(
-        select(evm_tx.c.key).where(
-            evm_tx.c.chain_id == record.chain_id,
-            evm_tx.c.sender == record.sender.raw.hex(),
-            evm_tx.c.nonce == record.nonce,
-            evm_tx.c.state != TxState.ABANDONED.value,
-        )
-    ).scalar_one_or_none()
-    if holder is not None:
-        raise StorageError(f"nonce {record.nonce} is taken by the transaction {holder!r}")
+    _check_nonce(conn, record)
     conn.execute(
         insert(evm_tx),
         {
@@ -105,6 +105,8 @@ def _update(conn: Connection, record: TxRecord, expected_version: int) -> TxReco
         same &= (record.nonce, record.exit, record.created_ms) == (before.nonce, before.exit, before.created_ms)
     if record.variants[:kept] != before.variants or not same:
         raise StorageError(f"the transaction {record.key!r} may gain signed forms and a state, nothing else")
+    if before.state is TxState.ABANDONED:
+        _check_nonce(conn, record)
     conn.execute(
         update(evm_tx)
         .where(evm_tx.c.key == record.key, evm_tx.c.version == expected_version)
@@ -114,6 +116,12 @@ def _update(conn: Connection, record: TxRecord, expected_version: int) -> TxReco
     updated = _get(conn, record.key)
     assert updated is not None
     return updated
+
+
+def _check_nonce(conn: Connection, record: TxRecord) -> None:
+    holder = _in_force(conn, record.chain_id, record.sender, record.nonce)
+    if holder is not None and record.state is not TxState.ABANDONED:
+        raise StorageError(f"nonce {record.nonce} is taken by the transaction {holder.key!r}")
 
 
 def _fixed(record: TxRecord) -> tuple[object, ...]:
@@ -160,6 +168,33 @@ def _open_records(conn: Connection, chain_id: int, sender: EvmAddress) -> list[T
         evm_tx.c.chain_id == chain_id, evm_tx.c.sender == sender.raw.hex(), evm_tx.c.state == TxState.OPEN.value
     )
     return _records(conn, query.order_by(evm_tx.c.nonce))
+
+
+def _abandoned_records(conn: Connection, chain_id: int, sender: EvmAddress) -> list[TxRecord]:
+    holder = evm_tx.alias()
+    used = select(holder.c.key).where(
+        holder.c.chain_id == evm_tx.c.chain_id,
+        holder.c.sender == evm_tx.c.sender,
+        holder.c.nonce == evm_tx.c.nonce,
+        holder.c.state == TxState.FINAL.value,
+    )
+    query = select(evm_tx).where(
+        evm_tx.c.chain_id == chain_id,
+        evm_tx.c.sender == sender.raw.hex(),
+        evm_tx.c.state == TxState.ABANDONED.value,
+        ~used.exists(),
+    )
+    return _records(conn, query.order_by(evm_tx.c.nonce))
+
+
+def _in_force(conn: Connection, chain_id: int, sender: EvmAddress, nonce: int) -> TxRecord | None:
+    query = select(evm_tx).where(
+        evm_tx.c.chain_id == chain_id,
+        evm_tx.c.sender == sender.raw.hex(),
+        evm_tx.c.nonce == nonce,
+        evm_tx.c.state != text(f"'{TxState.ABANDONED.value}'"),  # as the index has it, so that it is used
+    )
+    return next(iter(_records(conn, query)), None)
 
 
 def _last_nonce(conn: Connection, chain_id: int, sender: EvmAddress) -> int | None:

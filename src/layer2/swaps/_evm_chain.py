@@ -315,7 +315,10 @@ class EvmSwapChain:
     async def _submit(self, call: EvmCall, key: str, *, not_after: int | None, deadline: int | None) -> None:
         try:
             await self._sender.submit(call, key=key, exit=True, not_after=not_after, deadline=deadline)
-        except UnknownOutcome:
+        except UnknownOutcome as error:
+            record = await self._journal.get(key)
+            if record is not None and record.state is TxState.ABANDONED:
+                raise UnexpectedReply(f"a signed transaction is not accepted: {error}") from error
             return  # it is in the journal and goes on being sent
         except Layer2Error as error:
             if await self._journal.get(key) is not None:
