@@ -6,6 +6,7 @@ import hmac
 import os
 import re
 import stat
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Self, final
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 from layer2._config_file import check_not_writable
 from layer2.errors import ConfigurationError
 
-__all__ = ["Secret", "check_signer", "public_url", "read_secret_file"]
+__all__ = ["Secret", "check_protected", "check_signer", "public_url", "read_secret_file"]
 
 _KEY_TEXT = re.compile(rb"\s*(?:0x)?[0-9a-fA-F]{64}\s*")
 MAX_SECRET_BYTES = 64 * 1024
@@ -144,3 +145,24 @@ def public_url(url: str | None) -> str | None:
     except ValueError:
         return "***"
     return f"{parts.scheme}://{host}{f':{port}' if port else ''}" if parts.scheme else "***"
+
+
+def check_protected(provider_url: str | None) -> None:
+    """Refuse a provider that anybody on the way could stand for.
+
+    Raises:
+        ConfigurationError: plain HTTP to another machine.
+    """
+    if provider_url is None or provider_url.startswith("https://"):
+        return
+    try:
+        host = urlsplit(provider_url).hostname or ""
+        if host == "localhost" or ip_address(host).is_loopback:
+            return
+    except ValueError:
+        pass
+    raise ConfigurationError(
+        "swap.provider_url is plain HTTP to another machine: anybody on the way could stand for the provider",
+        key="swap.provider_url",
+        hint="use https://, or set swap.provider_address to the provider's account, which it tells you by another way",
+    )

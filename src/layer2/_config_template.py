@@ -115,6 +115,8 @@ chain = {json.dumps("devnet" if network == "embedded" else network)}
 
 [swap]
 {line("provider_url", provider_url, "https://...")}
+# The provider's account on BOB: no other is taken.
+{line("provider_address", None, "0x...")}
 
 # The account that locks, claims and refunds. It needs some ETH for gas. `layer2 keystore new` makes the file.
 {hide(signer, hidden=keystore is None)}

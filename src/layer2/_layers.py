@@ -172,4 +172,5 @@ class LayerFactory:
             token=self.registry.form(BTC, chain_id),
             timing=timing,
             lightning_network=self.config.lightning_network,
+            provider=self.config.swap.provider_address,
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from layer2._config_secret import Secret, check_signer
+from layer2._config_secret import Secret, check_protected, check_signer
 from layer2._config_section import Section as _Section
 from layer2.addresses import EvmAddress
 from layer2.errors import ConfigurationError
@@ -226,6 +226,8 @@ class SwapConfig(_Section):
 
     provider_url: str | None = field(default=None, metadata=_SENSITIVE)
     """The swap provider; None: no transfers between layers."""
+    provider_address: EvmAddress | None = None
+    """Its account on the chain: another provider is refused. Needed where ``provider_url`` is plain HTTP to another machine."""
     max_fee_basis_points: int = 100
     """Default bound on provider and routing fees: this part of the amount (1/100 %) ..."""
     max_fee_base: int = 500
@@ -241,6 +243,8 @@ class SwapConfig(_Section):
 
     def __post_init__(self) -> None:
         self._url("swap", "provider_url", "http", "https")
+        if self.provider_address is None:
+            check_protected(self.provider_url)
         self._bounds(
             "swap",
             max_fee_basis_points=(0, 10_000),

@@ -216,6 +216,24 @@ def test_a_keystore_readable_by_everybody_is_refused(home, tmp_path):
     assert Layer2Config.load(environ=home).signer.keystore == keystore
 
 
+@pytest.mark.parametrize(
+    "url", ["http://swaps.example", "http://10.0.0.2:8787", "http://127.0.0.1.example", "http://[::2"]
+)
+def test_a_provider_that_anybody_on_the_way_could_be_is_refused(url):
+    with pytest.raises(ConfigurationError, match="plain HTTP") as caught:
+        SwapConfig(provider_url=url)
+    assert caught.value.key == "swap.provider_url"
+    address = EvmAddress.parse(TOKEN)
+    assert SwapConfig(provider_url=url, provider_address=address).provider_address == address
+
+
+@pytest.mark.parametrize(
+    "url", ["https://swaps.example", "http://127.0.0.1:1", "http://[::1]:1/x", "http://localhost:1"]
+)
+def test_a_provider_over_tls_or_on_this_machine_needs_no_address(url):
+    assert SwapConfig(provider_url=url).provider_address is None
+
+
 def of(monkeypatch, uid):
     """Files that are opened belong to ``uid``."""
     real = os.fstat

@@ -100,6 +100,7 @@ class Setting:
             token=TOKEN,
             token_amount=AMOUNT,
             invoice_msat=AMOUNT * 1000,
+            provider=self.signer.address,
             own_account=CLIENT,
             max_fee=1_000,
             max_fee_msat=1_000_000,
@@ -166,7 +167,7 @@ COMMON_LIES = [
 SUBMARINE_LIES = [
     ("direction", lambda t: replace(t, direction=SwapDirection.REVERSE), "direction"),
     ("lock.refunder", in_lock(refunder=STRANGER), "refunder"),
-    ("lock.claimer", in_lock(claimer=STRANGER), "signature"),
+    ("lock.claimer", in_lock(claimer=STRANGER), "provider"),
     ("lock.claimer", in_lock(claimer=EvmAddress(raw=bytes(20))), "provider"),
     ("lock.claimer", in_lock(claimer=CLIENT), "provider"),
     ("invoice", lambda t: replace(t, invoice=t.invoice[:-1] + "q"), "invoice"),
@@ -180,7 +181,7 @@ SUBMARINE_LIES = [
 REVERSE_LIES = [
     ("direction", lambda t: replace(t, direction=SwapDirection.SUBMARINE), "direction"),
     ("lock.claimer", in_lock(claimer=STRANGER), "claimer"),
-    ("lock.refunder", in_lock(refunder=STRANGER), "signature"),
+    ("lock.refunder", in_lock(refunder=STRANGER), "provider"),
     ("lock.refunder", in_lock(refunder=EvmAddress(raw=bytes(20))), "provider"),
     ("lock.refunder", in_lock(refunder=CLIENT), "provider"),
     ("invoice_amount_msat", plus("invoice_amount_msat", 1), "amount"),

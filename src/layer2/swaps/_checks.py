@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from layer2.addresses import EvmAddress
 from layer2.errors import SwapRefused, ValidationError
@@ -17,7 +18,11 @@ from layer2.swaps._deadlines import (
 from layer2.swaps._preimage import FORBIDDEN_HASHES
 from layer2.terms import ChainTiming, DepthPolicy, SignedTerms, SwapDirection
 
-__all__ = ["Expected", "check_reverse_terms", "check_submarine_terms"]
+if TYPE_CHECKING:
+    from layer2.swaps._requests import Place
+    from layer2.swaps._wire import Info, Pair
+
+__all__ = ["Expected", "check_provider", "check_reverse_terms", "check_submarine_terms"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +36,8 @@ class Expected:
     """What arrives (reverse) or what the invoice is worth (submarine), in the token's base unit."""
     invoice_msat: int
     """Submarine: of the invoice. Reverse: what arrives, in msat."""
+    provider: EvmAddress
+    """Who gave the price."""
     own_account: EvmAddress
     """Refunder of a submarine lock, claimer of a reverse lock."""
     max_fee: int
@@ -48,6 +55,36 @@ class Expected:
 def _require(holds: bool, rule: str, message: str) -> None:
     if not holds:
         raise SwapRefused(f"the provider's terms are refused: {message}", rule=rule, hint="nothing was sent")
+
+
+def check_provider(info: Info, place: Place, direction: SwapDirection) -> Pair:
+    """Refuse a provider that is another than the configured one, or of another place, or takes nothing now. Returns its price.
+
+    Raises:
+        SwapRefused: ``rule`` names the check.
+    """
+    if place.provider is not None and info.provider_address != place.provider:
+        raise SwapRefused(
+            f"the provider is {info.provider_address}, not {place.provider}",
+            rule="provider",
+            hint="if yours has a new account, and tells you so by another way, change swap.provider_address",
+        )
+    if info.chain_id != place.chain_id or info.htlc_contract != place.contract:
+        raise SwapRefused(
+            f"the provider works on chain {info.chain_id} with contract {info.htlc_contract}, "
+            f"not on chain {place.chain_id} with {place.contract}",
+            rule="place",
+        )
+    if info.lightning_network != place.lightning_network:
+        raise SwapRefused(f"the provider's Lightning is {info.lightning_network}", rule="network")
+    if info.tokens.get(place.token.asset.name) != place.token.contract:
+        raise SwapRefused(f"the provider does not swap the token {place.token.contract}", rule="token")
+    if not info.accepting:
+        raise SwapRefused("the provider accepts no new swaps now", rule="accepting")
+    pair = info.submarine if direction is SwapDirection.SUBMARINE else info.reverse
+    if pair.timing != place.timing:
+        raise SwapRefused("the provider counts with other timing constants than this network's", rule="timing")
+    return pair
 
 
 def _common(signed: SignedTerms, want: Expected, direction: SwapDirection) -> None:
@@ -68,6 +105,10 @@ def _common(signed: SignedTerms, want: Expected, direction: SwapDirection) -> No
     )
     _require(
         not terms.provider.is_zero and terms.provider != want.own_account, "provider", "the provider is no other party"
+    )
+    # Somebody between us and the provider could give the provider's price, and sign terms as whoever they like.
+    _require(
+        terms.provider == want.provider, "provider", f"{terms.provider} would sign, {want.provider} gave the price"
     )
     try:
         signed.verify()

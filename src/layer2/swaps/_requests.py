@@ -25,7 +25,7 @@ from layer2.errors import (
     UnexpectedReply,
 )
 from layer2.lightning import Feature, Invoice, LightningNode, PaymentState, decode_invoice
-from layer2.swaps._checks import Expected, check_reverse_terms, check_submarine_terms
+from layer2.swaps._checks import Expected, check_provider, check_reverse_terms, check_submarine_terms
 from layer2.swaps._deadlines import (
     DEFAULT_FINAL_CLTV,
     expected_s,
@@ -80,6 +80,8 @@ class Place:
     token: AssetForm
     timing: ChainTiming
     lightning_network: str
+    provider: EvmAddress | None = None
+    """The account that the provider must have; None: any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,26 +157,11 @@ class SwapRequests:
         """What the provider asks now. Refuses a provider of another place.
 
         Raises:
-            SwapRefused: wrong place, it accepts nothing now, or the amount is outside its limits.
+            SwapRefused: another provider or place, it accepts nothing now, or the amount is outside its limits.
             FeeLimitExceeded: above a bound; ``quote`` is the ``Price``.
         """
         info = await self._ask("asking a provider for its price", self._provider.info)
-        place = self.place
-        if info.chain_id != place.chain_id or info.htlc_contract != place.contract:
-            raise SwapRefused(
-                f"the provider works on chain {info.chain_id} with contract {info.htlc_contract}, "
-                f"not on chain {place.chain_id} with {place.contract}",
-                rule="place",
-            )
-        if info.lightning_network != place.lightning_network:
-            raise SwapRefused(f"the provider's Lightning is {info.lightning_network}", rule="network")
-        if info.tokens.get(place.token.asset.name) != place.token.contract:
-            raise SwapRefused(f"the provider does not swap the token {place.token.contract}", rule="token")
-        if not info.accepting:
-            raise SwapRefused("the provider accepts no new swaps now", rule="accepting")
-        pair = info.submarine if direction is SwapDirection.SUBMARINE else info.reverse
-        if pair.timing != place.timing:
-            raise SwapRefused("the provider counts with other timing constants than this network's", rule="timing")
+        pair = check_provider(info, self.place, direction)
         low, high = self._to_sat(pair.limits.minimal), self._to_sat(pair.limits.maximal)
         if not low <= amount_sat <= high:
             raise SwapRefused(
@@ -324,6 +311,7 @@ class SwapRequests:
         signed = response.signed_terms
         assert invoice.amount_msat is not None
         expected = self._expected(
+            price.info.provider_address,
             self._account.address,
             token_amount=self._to_token(price.amount_sat),
             invoice_msat=invoice.amount_msat,
@@ -370,6 +358,7 @@ class SwapRequests:
         response = await self._answer(lambda: self._provider.create_reverse(request))
         signed = response.signed_terms
         expected = self._expected(
+            price.info.provider_address,
             claimer,
             token_amount=token_amount,
             invoice_msat=price.amount_sat * MSAT,
@@ -460,6 +449,7 @@ class SwapRequests:
 
     def _expected(
         self,
+        provider: EvmAddress,
         own_account: EvmAddress,
         *,
         token_amount: int,
@@ -477,6 +467,7 @@ class SwapRequests:
             token=place.token.contract,
             token_amount=token_amount,
             invoice_msat=invoice_msat,
+            provider=provider,
             own_account=own_account,
             max_fee=self._to_token(max_fee_sat),
             max_fee_msat=max_fee_sat * MSAT,
