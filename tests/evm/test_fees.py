@@ -3,7 +3,7 @@ import pytest
 from layer2.errors import FeeLimitExceeded
 from layer2.evm import FeeHistory, FeeLimits, FeeOracle, GasPrice, RpcError
 from layer2.evm._broadcast import SendAnswer, classify_refusal
-from layer2.evm._fees import bumped, offer
+from layer2.evm._fees import bumped, offer, tipping_at_most
 
 
 class FakeChain:
@@ -74,6 +74,17 @@ def test_a_bump_follows_the_market_grows_with_urgency_and_stops_at_the_bound():
     assert bumped(price(100, 10), price(500, 50), bound=120).max_fee_per_gas == 120
     assert bumped(price(100, 10), price(500, 50), bound=111) is None
     assert bumped(price(100, 100), price(0), bound=112) == price(112, 112)
+
+
+def test_a_bump_keeps_to_a_bound_on_the_tip_and_stops_where_pools_would_refuse_it():
+    assert bumped(price(100, 10), price(500, 50), bound=1000, tip_bound=20) == price(500, 20)
+    assert bumped(price(100, 10), price(500, 50), bound=1000, tip_bound=11) is None, "less than pools ask for"
+
+
+def test_a_tip_is_lowered_to_its_bound_and_the_headroom_stays():
+    assert tipping_at_most(price(220, 20, 120), 5) == price(205, 5, 105)
+    assert tipping_at_most(price(220, 20, 120), 20) == price(220, 20, 120)
+    assert tipping_at_most(price(220, 20, 120), None) == price(220, 20, 120)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ async def test_every_field_of_a_record_survives(journal):
         not_after=5,
         deadline=6,
         price_bound_wei=2**100,
+        tip_bound_wei=2**90,
         sent=True,
         created_ms=9,
     )

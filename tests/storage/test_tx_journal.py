@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
 
+from layer2._clock import SystemClock
 from layer2.addresses import EvmAddress
 from layer2.errors import StorageError
 from layer2.evm._journal import MemoryTxJournal, SignedVariant, TxRecord, TxState
@@ -186,3 +189,19 @@ async def test_records_survive_closing_the_store(url, clock):
         await SqlTxJournal(store).put_new(record("a", 2**40, 1))
     async with await Store.open(url, clock=clock) as store:
         assert await SqlTxJournal(store).get("a") == record("a", 2**40, 1)
+
+
+async def test_a_journal_of_the_first_schema_is_read_and_gets_what_it_lacks(tmp_path):
+    url = f"sqlite:///{tmp_path}/store.db"
+    old = record("old", 7, 1, exit=True)
+    async with await Store.open(url, clock=SystemClock()) as store:
+        await SqlTxJournal(store).put_new(old)
+    with closing(sqlite3.connect(tmp_path / "store.db")) as database, database:
+        database.execute("ALTER TABLE evm_tx DROP COLUMN tip_bound_wei")
+        database.execute("UPDATE layer2_schema SET version_num = '0001'")
+    async with await Store.open(url, clock=SystemClock()) as store:
+        journal = SqlTxJournal(store)
+        assert await journal.get("old") == old
+        new = record("new", 8, 2, tip_bound_wei=2**70)
+        await journal.put_new(new)
+        assert await journal.get("new") == new

@@ -15,6 +15,7 @@ from layer2.swaps import (
     Abandoned,
     Claiming,
     Closed,
+    ExitAgainError,
     Failed,
     Locked,
     LockStatus,
@@ -360,6 +361,21 @@ async def test_a_claim_that_was_shown_is_pursued_whatever_prevents_the_next_one(
     world.chain.refusal = None
     await world.looked(6)
     assert len(world.chain.claims) > sent
+
+
+async def test_each_failed_attempt_of_a_claim_is_an_alarm_and_no_trouble(world):
+    """It may be a token that is paused, or an endpoint that lies: somebody has to look. The swap is driven on meanwhile."""
+    swap_id = await world.begin()
+    world.lock()
+    world.engine.wake(swap_id)
+    await world.reach(swap_id, Revealed)
+    for failures, sent in ((1, False), (1, True), (2, False)):
+        world.chain.refusal = ExitAgainError(f"failed: {failures}", failures=failures, sent=sent)
+        await world.looked(4)
+    assert world.alarms == [("swap.exit_failed", "failed: 1"), ("swap.exit_failed", "failed: 2")]
+    world.chain.refusal = None
+    await world.looked(4)
+    assert world.chain.claims
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from layer2.errors import (
     UnknownOutcome,
 )
 from layer2.evm._broadcast import SendAnswer, classify_refusal
-from layer2.evm._fees import FeeLimits, FeeOracle, GasPrice, bumped
+from layer2.evm._fees import FeeLimits, FeeOracle, GasPrice, bumped, first_tip_bound, tipping_at_most
 from layer2.evm._fillers import is_filler
 from layer2.evm._journal import TxJournal, TxState
 from layer2.evm._live import LivePool, LiveTx, variant_of
@@ -206,7 +206,9 @@ class Delivery:
         bound = min(self._limits.price(is_exit=record.exit), cost_bound // max(live.tx.gas_limit, 1))
         if record.price_bound_wei is not None:
             bound = min(bound, record.price_bound_wei)
-        price = bumped(old, await self._fees.price(), bound=bound, times=times)
+        tip_bound = record.tip_bound_wei
+        current = tipping_at_most(await self._fees.price(), first_tip_bound(tip_bound))
+        price = bumped(old, current, bound=bound, tip_bound=tip_bound, times=times)
         if price is None:
             return False
         tx = replace(

@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from layer2.evm._client import EvmClient
     from layer2.evm._transactions import UnsignedTransaction
 
-__all__ = ["DataFee", "FeeLimits", "FeeOracle", "GasPrice", "NoDataFee", "bumped", "offer"]
+__all__ = [
+    "DataFee",
+    "FeeLimits",
+    "FeeOracle",
+    "GasPrice",
+    "NoDataFee",
+    "bumped",
+    "first_tip_bound",
+    "offer",
+    "tipping_at_most",
+]
 
 BUMP_PERCENT = 12
 """By how much both prices of a replacement are raised; pools ask for 10 % and round in ways of their own."""
@@ -32,6 +42,8 @@ class FeeLimits:
     exit_max_gas_cost_wei: int = 2 * 10**16
     min_tip_wei: int = 1_000_000
     """Floor of the priority fee."""
+    exit_again_max_tip_wei: int = 10**9
+    """Bound on the priority fee of an exit that is tried again because the endpoint says that it failed for good."""
     base_fee_headroom: int = 2
     """The maximum fee is this many times the base fee, plus the tip: at BOB's parameters enough for hundreds of full blocks."""
 
@@ -104,6 +116,21 @@ class FeeOracle:
         self._price = None
 
 
+def first_tip_bound(max_tip_wei: int | None) -> int | None:
+    """Up to where a tip follows the market. The rest is for replacements, which pools refuse at a tip that is not raised."""
+    return None if max_tip_wei is None else max_tip_wei // 4
+
+
+def tipping_at_most(price: GasPrice, max_tip_wei: int | None) -> GasPrice:
+    """The price with a lower tip, if its own is above ``max_tip_wei``."""
+    if max_tip_wei is None or price.max_priority_fee_per_gas <= max_tip_wei:
+        return price
+    less = price.max_priority_fee_per_gas - max_tip_wei
+    return GasPrice(
+        max_fee_per_gas=price.max_fee_per_gas - less, max_priority_fee_per_gas=max_tip_wei, floor=price.floor - less
+    )
+
+
 def offer(price: GasPrice, *, gas_limit: int, data_fee_wei: int, price_bound: int, cost_bound: int) -> GasPrice:
     """The price that is offered within the bounds: headroom gives way, the floor does not.
 
@@ -130,10 +157,12 @@ def offer(price: GasPrice, *, gas_limit: int, data_fee_wei: int, price_bound: in
     return GasPrice(max_fee_per_gas=highest, max_priority_fee_per_gas=tip, floor=price.floor)
 
 
-def bumped(old: GasPrice, current: GasPrice, *, bound: int, times: int = 1) -> GasPrice | None:
+def bumped(
+    old: GasPrice, current: GasPrice, *, bound: int, tip_bound: int | None = None, times: int = 1
+) -> GasPrice | None:
     """The price of a replacement: both fields raised ``times`` steps of ``BUMP_PERCENT``, and not below the current price.
 
-    None if that would pass ``bound``: then the old one stays.
+    None if that would pass ``bound``, or its tip ``tip_bound``: then the old one stays.
     """
     fee, tip = old.max_fee_per_gas, old.max_priority_fee_per_gas
     least = (_step(fee), _step(tip))
@@ -142,7 +171,7 @@ def bumped(old: GasPrice, current: GasPrice, *, bound: int, times: int = 1) -> G
     for _ in range(times):
         fee, tip = _step(fee), _step(tip)
     fee = min(max(fee, current.max_fee_per_gas), bound)
-    tip = min(max(tip, current.max_priority_fee_per_gas), fee)
+    tip = min(max(tip, current.max_priority_fee_per_gas), fee, fee if tip_bound is None else tip_bound)
     if fee < least[0] or tip < least[1]:
         return None
     return GasPrice(max_fee_per_gas=fee, max_priority_fee_per_gas=tip, floor=current.floor)

@@ -63,6 +63,8 @@ class TxRecord:
     """Unix seconds by which it should be included; its price grows towards it."""
     price_bound_wei: int | None = None
     """The caller's own bound on the price of gas, for replacements too."""
+    tip_bound_wei: int | None = None
+    """The caller's own bound on the priority fee, for replacements too."""
     sent: bool = False
     """Whether a node may have one of its signed forms. Only kept up to date where ``not_after`` is set: see ``shown``."""
     final_hash: bytes | None = None

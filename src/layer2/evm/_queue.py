@@ -49,6 +49,7 @@ class Job:
     exit: bool
     not_after: int | None
     deadline: int | None
+    max_tip_wei: int | None
     again: TxRecord | None
     """An abandoned record with the same key and request, whose place this takes."""
     nonce: int | None = None

@@ -18,7 +18,7 @@ from layer2.errors import (
     ValidationError,
 )
 from layer2.evm._delivery import Delivery, SenderSettings
-from layer2.evm._fees import DataFee, FeeLimits, FeeOracle, NoDataFee, offer
+from layer2.evm._fees import DataFee, FeeLimits, FeeOracle, NoDataFee, first_tip_bound, offer, tipping_at_most
 from layer2.evm._fillers import Fillers
 from layer2.evm._funds import Funds
 from layer2.evm._journal import TxJournal, TxRecord, TxState
@@ -149,6 +149,7 @@ class TxSender:
         exit: bool = False,
         not_after: int | None = None,
         deadline: int | None = None,
+        max_tip_wei: int | None = None,
         progress: SubmitProgress | None = None,
         estimate: Callable[[], Awaitable[int]] | None = None,
     ) -> TxRecord:
@@ -161,6 +162,7 @@ class TxSender:
                 endpoint would see its data. If refused, it is signed again at any nonce: it must do no harm twice.
             not_after: unix seconds after which it is not sent for the first time.
             deadline: unix seconds by which it should be included; its price grows towards it.
+            max_tip_wei: bounds the priority fee. The market's counts up to a quarter of it, so that it can still be raised.
             progress: kept up to date, for a caller who may stop waiting.
             estimate: gives the gas limit where the call has none; not asked if the key attaches to an earlier submission.
 
@@ -171,7 +173,7 @@ class TxSender:
         """
         self._check()
         job = self._job(call, key or secrets.token_hex(16), is_exit=exit)
-        job.not_after, job.deadline = not_after, deadline
+        job.not_after, job.deadline, job.max_tip_wei = not_after, deadline, max_tip_wei
         if progress is not None:
             job.progress = progress
         if key is None:
@@ -358,7 +360,7 @@ class TxSender:
         )
         data_fee_wei = await self.data_fee.upper_bound_wei(draft)
         price = offer(
-            await self._fees.price(),
+            tipping_at_most(await self._fees.price(), first_tip_bound(job.max_tip_wei)),
             gas_limit=job.gas_limit,
             data_fee_wei=data_fee_wei,
             price_bound=price_bound,
@@ -397,6 +399,7 @@ class TxSender:
                 not_after=job.not_after,
                 deadline=job.deadline,
                 price_bound_wei=job.call.max_fee_per_gas_wei,
+                tip_bound_wei=job.max_tip_wei,
             )
             try:
                 return await self._journalled(record, data_fee_wei, job)
@@ -476,6 +479,7 @@ class TxSender:
             exit=is_exit,
             not_after=None,
             deadline=None,
+            max_tip_wei=None,
             again=None,
             progress=SubmitProgress(),
             done=asyncio.get_running_loop().create_future(),

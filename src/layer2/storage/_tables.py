@@ -160,6 +160,7 @@ evm_tx = Table(
     Column("fee_wei", Text),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("version", Integer, nullable=False),
+    Column("tip_bound_wei", Text),
 )
 """One row a logical transaction of ours."""
 

@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from layer2.swaps._ports import (
         Ask,
         Counterparty,
+        ExitAgainError,
         NoCounterparty,
         StoredEffect,
         StoredSwap,
@@ -126,6 +127,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "_act_by": "act_by run_again_by",
+    "_attempts": "next_attempt_ms",
     "_checks": "Expected check_reverse_terms check_submarine_terms",
     "_claims": "ClaimSearch",
     "_deadlines": (
@@ -145,8 +147,8 @@ _HOMES = {
         "OwnTransaction PaymentStatus PaymentView RefundOffer"
     ),
     "_ports": (
-        "Ask Counterparty NoCounterparty StoredEffect StoredSwap SwapChain SwapStore WaitsForBlockError ask_at_once "
-        "every_unfinished"
+        "Ask Counterparty ExitAgainError NoCounterparty StoredEffect StoredSwap SwapChain SwapStore WaitsForBlockError "
+        "ask_at_once every_unfinished"
     ),
     "_preimage": "FORBIDDEN_HASHES PreimageSource preimage_label search_preimage",
     "_provider_client": "HttpProvider ProviderApi",
@@ -188,6 +190,7 @@ __all__ = [
     "EngineStore",
     "EvmAccount",
     "EvmSwapChain",
+    "ExitAgainError",
     "Expected",
     "Failed",
     "Fees",

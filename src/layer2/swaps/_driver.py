@@ -21,7 +21,14 @@ from layer2.swaps._effects import Decision
 from layer2.swaps._look import Looker
 from layer2.swaps._machine import decide, withdraw
 from layer2.swaps._observations import CancelRequested, ChainView, EffectRefused, HashTaken, Observation, seen_preimage
-from layer2.swaps._ports import StoredSwap, SwapChain, SwapStore, WaitsForBlockError, every_unfinished
+from layer2.swaps._ports import (
+    ExitAgainError,
+    StoredSwap,
+    SwapChain,
+    SwapStore,
+    WaitsForBlockError,
+    every_unfinished,
+)
 from layer2.swaps._restored import decide_restored, looks_first
 from layer2.swaps._states import Deal, NeedsAttention, Role, Watch
 from layer2.terms import SwapDirection
@@ -79,7 +86,7 @@ class SwapDriver:
         self._locks: dict[bytes, set[str]] = {}
         self._cancel_requests: set[str] = set()
         self._withdrawals: set[str] = set()
-        self._alarmed: dict[str, set[str]] = {}
+        self._alarmed: dict[str, set[tuple[str, int]]] = {}
         self._unwritten: dict[str, ChainView] = {}
         """Views with a preimage, by swap, whose decision could not be written."""
         self._heads: asyncio.Task[None] | None = None
@@ -265,11 +272,11 @@ class SwapDriver:
         ):
             self._alarm_once(deal, "swap.overdue", f"it is still {type(state).__name__}, though it should be over")
 
-    def _alarm_once(self, deal: Deal, code: str, reason: str) -> None:
-        """An alarm that one state raises once, however often its cause is met."""
+    def _alarm_once(self, deal: Deal, code: str, reason: str, *, each: int = 0) -> None:
+        """An alarm that one state raises once, or once for each number, however often its cause is met."""
         raised = self._alarmed.setdefault(deal.id, set())
-        if code not in raised:
-            raised.add(code)
+        if (code, each) not in raised:
+            raised.add((code, each))
             self._on_alarm(deal, code, reason)
 
     async def _retrying(self, swap_id: str, call: Callable[[], Awaitable[StoredSwap]]) -> StoredSwap:
@@ -345,6 +352,8 @@ class SwapDriver:
             try:
                 answer = await self._actor.act(swap, wanted, lambda: self.wake(swap_id))
             except WaitsForBlockError as error:
+                if isinstance(error, ExitAgainError):
+                    self._alarm_once(swap.deal, "swap.exit_failed", error.message, each=error.failures)
                 log_event(logger, logging.DEBUG, "swap.waits_for_block", f"swap {swap_id}: {error}")
                 continue
             except NodeError as error:

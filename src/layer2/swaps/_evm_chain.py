@@ -26,8 +26,9 @@ from layer2.evm import (
     encode_transfer,
     storage_slot,
 )
+from layer2.swaps._attempts import next_attempt_ms
 from layer2.swaps._observations import ChainView, LockReading, LockStatus, OwnTransaction
-from layer2.swaps._ports import WaitsForBlockError
+from layer2.swaps._ports import ExitAgainError, WaitsForBlockError
 from layer2.transactions import Depth, EvmCall
 
 if TYPE_CHECKING:
@@ -306,15 +307,38 @@ class EvmSwapChain:
     ) -> None:
         # A claim or refund that failed for good (the token was paused, its nonce was used) says nothing about the next one,
         # unlike a lock, which is begun once and never again.
-        attempt, number = key, 1
+        failed: list[TxRecord] = []
+        attempt = key
         while (record := await self._journal.get(attempt)) is not None and _can_do_nothing(record):
-            number += 1
-            attempt = f"{key}:{number}"
-        await self._submit(call, attempt, not_after=not_after, deadline=deadline)
+            failed.append(record)
+            attempt = f"{key}:{len(failed) + 1}"
+        if not failed:
+            await self._submit(call, attempt, not_after=not_after, deadline=deadline)
+            return
+        failures = len(failed)
+        due_ms = next_attempt_ms(
+            failures,
+            last_made_ms=failed[-1].created_ms,
+            now_ms=self._clock.now_ms(),
+            deadline=deadline,
+            block_time_s=self._block_time_s,
+        )
+        if record is None and due_ms is not None:
+            waits = f"the next is made at {due_ms // 1000} (Unix seconds)"
+            raise ExitAgainError(f"attempts that failed for good: {failures}; {waits}", failures=failures, sent=False)
+        # It is known only from the endpoint that the others failed: it does not also say what this one may tip.
+        tip = self._sender.limits.exit_again_max_tip_wei
+        await self._submit(call, attempt, not_after=not_after, deadline=deadline, max_tip_wei=tip)
+        text = f"attempts that failed for good: {failures}; the next is on its way"
+        raise ExitAgainError(text, failures=failures, sent=True)
 
-    async def _submit(self, call: EvmCall, key: str, *, not_after: int | None, deadline: int | None) -> None:
+    async def _submit(
+        self, call: EvmCall, key: str, *, not_after: int | None, deadline: int | None, max_tip_wei: int | None = None
+    ) -> None:
         try:
-            await self._sender.submit(call, key=key, exit=True, not_after=not_after, deadline=deadline)
+            await self._sender.submit(
+                call, key=key, exit=True, not_after=not_after, deadline=deadline, max_tip_wei=max_tip_wei
+            )
         except UnknownOutcome as error:
             record = await self._journal.get(key)
             if record is not None and record.state is TxState.ABANDONED:

@@ -14,6 +14,7 @@ from layer2.terms import DepthPolicy, Lock
 __all__ = [
     "Ask",
     "Counterparty",
+    "ExitAgainError",
     "NoCounterparty",
     "StoredEffect",
     "StoredSwap",
@@ -34,6 +35,15 @@ class WaitsForBlockError(NodeNotReady):
     """Something of ours must be included first. No fault: it is tried again at the usual pace."""
 
 
+class ExitAgainError(WaitsForBlockError):
+    """A claim or refund failed for good ``failures`` times. The next attempt is on its way (``sent``), or waits for its time."""
+
+    def __init__(self, message: str, *, failures: int, sent: bool) -> None:
+        super().__init__(message)
+        self.failures = failures
+        self.sent = sent
+
+
 class Ask(Protocol):
     """Makes one network operation when it is its turn. ``what`` names it in errors."""
 
@@ -52,6 +62,7 @@ class SwapChain(Protocol):
 
     A send raises ``Expired``, ``InsufficientFunds``, ``FeeLimitExceeded`` or ``SignerError`` only if nothing was signed and
     nothing will be; a ``NodeError`` says nothing about the outcome, but for ``WaitsForBlockError``, which only asks for patience.
+    A claim or refund of which an attempt failed for good raises ``ExitAgainError``, whether the next is on its way or waits.
     """
 
     async def view(self, lock: Lock, policy: DepthPolicy, *, lock_key: str | None) -> ChainView:

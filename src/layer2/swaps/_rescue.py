@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,7 @@ from layer2.lightning import InvoiceState
 from layer2.signers import LocalSigner
 from layer2.swaps._deadlines import latest_claim_start, may_claim
 from layer2.swaps._observations import ChainView, LockStatus, seen_preimage
+from layer2.swaps._ports import ExitAgainError
 from layer2.swaps._preimage import preimage_label, search_preimage
 
 if TYPE_CHECKING:
@@ -358,12 +360,13 @@ class Rescue:
 
         Raises:
             InsufficientFunds, FeeLimitExceeded, Expired: nothing was sent, or there is no held payment any more; NotFound: the node
-                has no such invoice any more; NodeError: it is not known what became of it.
+                has no such invoice any more; ExitAgainError: earlier attempts failed, and the next one waits for its time;
+                NodeError: it is not known what became of it.
         """
         lock = plan.found.lock
         match plan.action:
             case RescueAction.REFUND:
-                await self._chain.send_refund(_key(lock, RescueAction.REFUND), lock, deadline=None)
+                await _send(self._chain.send_refund(_key(lock, RescueAction.REFUND), lock, deadline=None))
             case RescueAction.SETTLE:
                 assert self._node is not None
                 assert plan.preimage is not None
@@ -381,7 +384,8 @@ class Rescue:
     async def _claim(self, plan: RescuePlan) -> None:
         assert plan.preimage is not None
         lock = plan.found.lock
-        await self._chain.send_claim(_key(lock, RescueAction.CLAIM), lock, plan.preimage, not_after=plan.not_after)
+        key = _key(lock, RescueAction.CLAIM)
+        await _send(self._chain.send_claim(key, lock, plan.preimage, not_after=plan.not_after))
 
     async def wait(self, plan: RescuePlan) -> LockStatus:
         """Wait until the lock is claimed or refunded at the depth of the plan's policy.
@@ -402,8 +406,17 @@ class Rescue:
             if view.at_depth.status in (LockStatus.CLAIMED, LockStatus.REFUNDED):
                 return view.at_depth.status
             if plan.action is RescueAction.SETTLE and view.latest.status is LockStatus.LOCKED:
-                await self._claim(plan)
+                with suppress(ExitAgainError):
+                    await self._claim(plan)
             await self._clock.sleep(self._timing.evm_block_s / 2)
+
+
+async def _send(sending: Awaitable[None]) -> None:
+    try:
+        await sending
+    except ExitAgainError as error:
+        if not error.sent:
+            raise
 
 
 def _key(lock: Lock, action: RescueAction) -> str:

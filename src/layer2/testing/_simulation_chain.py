@@ -60,6 +60,8 @@ class Transaction:
     """Has the same nonce: only one of the two can be in a branch."""
     ready_at: float = 0.0
     not_after: int | None = None
+    made_ms: int = 0
+    """When its owner signed it, by its own clock."""
     sent: bool = False
     """Whether a node may have seen it."""
     due_at: float = 0.0

@@ -16,7 +16,8 @@ from layer2.errors import (
     UnknownOutcome,
 )
 from layer2.lightning import InvoiceRecord, NodeInfo, PaymentRecord
-from layer2.swaps import ChainView, Deal, LockReading, LockStatus, OwnTransaction
+from layer2.swaps import ChainView, Deal, ExitAgainError, LockReading, LockStatus, OwnTransaction
+from layer2.swaps._attempts import next_attempt_ms
 from layer2.terms import DepthPolicy, Lock
 from layer2.testing._simulation_chain import NEVER, Block, LockCall, Transaction, consent
 
@@ -98,21 +99,36 @@ class ChainPort:
                 raise FeeLimitExceeded("gas is too dear now")
             raise InsufficientFunds("the account cannot pay the gas now", coin="ETH")
 
-    async def _submit(self, tx: Transaction, *, check: Callable[[], None] = lambda: None) -> None:
+    def _next_attempt(self, tx: Transaction, deadline: int | None) -> int:
+        """A claim or refund that failed for good says nothing about the next one, which has to wait. How many failed."""
+        key, failures, last_made_ms = tx.key, 0, 0
+        while (known := self._chain.signed.get(tx.key)) is not None and self._own(tx.key) is OwnTransaction.DEAD:
+            failures, last_made_ms = failures + 1, known.made_ms
+            tx.key = f"{key}:{failures + 1}"
+        if failures and known is None:
+            due_ms = next_attempt_ms(
+                failures,
+                last_made_ms=last_made_ms,
+                now_ms=self._process.clock.now_ms(),
+                deadline=deadline,
+                block_time_s=float(self._chain.timing.evm_block_s),
+            )
+            if due_ms is not None:
+                raise ExitAgainError("it waits for its next attempt", failures=failures, sent=False)
+        return failures
+
+    async def _submit(
+        self, tx: Transaction, *, deadline: int | None = None, check: Callable[[], None] = lambda: None
+    ) -> None:
         """Sign, journal, send; with a key that is known: send the same bytes again."""
         chain, gate, life = self._chain, self._gate, self._life
         await gate.cross(life, act=True)
+        failures = 0 if tx.call is LockCall.LOCK else self._next_attempt(tx, deadline)
         known = chain.signed.get(tx.key)
-        if tx.call is not LockCall.LOCK:
-            # A claim or refund that failed for good says nothing about the next one.
-            first, number = tx.key, 1
-            while known is not None and self._own(tx.key) is OwnTransaction.DEAD:
-                number += 1
-                tx.key = f"{first}:{number}"
-                known = chain.signed.get(tx.key)
         if known is None:
             self._refuse()
             check()
+            tx.made_ms = self._process.clock.now_ms()
             self._process.watchman.signs(self._process, tx)
             known = chain.sign(tx)
             self._process.tell(f"signs {tx.key}")
@@ -123,6 +139,8 @@ class ChainPort:
                 return
             raise UnexpectedReply("a signed transaction is not accepted: its time has passed")
         await gate.call(life, f"send {tx.call}", lambda: self._deliver(known), act=True)
+        if failures:
+            raise ExitAgainError("the next attempt is on its way", failures=failures, sent=True)
 
     def _deliver(self, tx: Transaction) -> None:
         self._chain.send(tx)
@@ -161,11 +179,11 @@ class ChainPort:
             if not_after is not None and self._now_s() > not_after:
                 raise Expired("too little time is left to claim safely", expired_at=not_after)
 
-        await self._submit(tx, check=check)
+        await self._submit(tx, deadline=lock.timelock, check=check)
 
-    async def send_refund(self, key: str, lock: Lock, *, deadline: int | None) -> None:  # noqa: ARG002 (prices are no matter here)
+    async def send_refund(self, key: str, lock: Lock, *, deadline: int | None) -> None:
         """See ``SwapChain``."""
-        await self._submit(self._transaction(key, LockCall.REFUND, lock))
+        await self._submit(self._transaction(key, LockCall.REFUND, lock), deadline=deadline)
 
     async def send_refund_early(self, key: str, lock: Lock, signature: bytes) -> None:
         """See ``SwapChain``."""
