@@ -87,6 +87,34 @@ async def test_a_payment_of_more_parts_than_there_is_room_for_goes_back_at_once(
     assert world.inventory.held_parts() == 4
 
 
+@pytest.mark.parametrize("smallest_msat", [353_999, 354_000])
+async def test_a_part_that_a_closed_channel_would_not_pay_out_is_not_held(make_world, monkeypatch, smallest_msat):
+    """Else the provider pays for the whole by its lock, and that part goes to the miners if the channel is closed by force."""
+    world = await make_world()
+    response = await world.reverse(onchain_amount=AMOUNT)
+    answers, payment_hash = world.node.lookup_invoice, response.signed_terms.terms.lock.preimage_hash
+
+    async def in_uneven_parts(asked):
+        record = await answers(asked)
+        if asked != payment_hash or len(record.htlcs) != 2:
+            return record
+        one, other = record.htlcs
+        rest_msat = one.amount_msat + other.amount_msat - smallest_msat
+        return replace(record, htlcs=(replace(one, amount_msat=rest_msat), replace(other, amount_msat=smallest_msat)))
+
+    monkeypatch.setattr(world.node, "lookup_invoice", in_uneven_parts)
+    payer = payer_with_channels(world, 2)
+    if smallest_msat >= 354_000:
+        await locked(world, response, payer)
+        return
+    await world.merchant_pays(response, payer)
+    state = await closed(world, response)
+    assert state.outcome == "expired"
+    assert "a part below 354 satoshi" in state.reason
+    assert (await answers(payment_hash)).state is InvoiceState.CANCELED
+    assert ("lock", response.signed_terms.terms.lock.lock_id) not in world.chain.sent
+
+
 async def test_as_many_parts_as_there_is_room_for_are_held(make_world):
     world = await make_world(max_held_per_channel=4)
     first, second = [await world.reverse(onchain_amount=AMOUNT) for _ in range(2)]

@@ -1,23 +1,27 @@
-"""How many parts of payments are held: each takes one of the few places that a channel has for them."""
+"""Of which parts held payments consist: each takes one of the few places of a channel, and must be worth an output on the chain."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from layer2.errors import NotFound
 
 if TYPE_CHECKING:
-    from layer2.lightning import LightningNode
+    from layer2.lightning import HeldHtlc, LightningNode
     from layer2.provider._inventory import Inventory
     from layer2.swaps import StoredSwap
 
 __all__ = ["HeldParts"]
 
+_DUST_MSAT: Final = 354_000
+"""The lowest dust limit that a node may set (BOLT 2): what is below has no output in a commitment, and goes to the miners if the
+channel is closed by force."""
+
 
 class HeldParts:
-    """Asks the node of how many parts (HTLCs) the held payments consist, and bounds their number.
+    """Asks the node of which parts (HTLCs) the held payments consist, and bounds their number and their size.
 
-    A payer chooses into how many parts a payment falls, so only the payment itself tells. While it is held, that does not change.
+    A payer chooses into which parts a payment falls, so only the payment itself tells. While it is held, that does not change.
     """
 
     def __init__(self, node: LightningNode, inventory: Inventory, most: int) -> None:
@@ -28,21 +32,26 @@ class HeldParts:
     async def count(self) -> None:
         """Bring the inventory up to date with payments that an earlier process took. Raises ``NodeError``."""
         for swap in self._inventory.uncounted():
-            self._inventory.consists_of(swap.deal.id, await self._parts(swap))
+            self._inventory.consists_of(swap.deal.id, len(await self._parts(swap)))
 
     async def why_not_hold(self, swap: StoredSwap) -> str | None:
         """Why the payment of a reverse swap must go back at once; None: it may be held. Raises ``NodeError``."""
         await self.count()
-        parts = await self._parts(swap)
+        htlcs = await self._parts(swap)
+        parts = len(htlcs)
+        if any(htlc.amount_msat < _DUST_MSAT for htlc in htlcs):
+            return (
+                f"the payment has a part below {_DUST_MSAT // 1000} satoshi, which a closed channel would not pay out"
+            )
         others = self._inventory.held_parts(frozenset((swap.deal.id,)))
         if others + parts > self._most:
             return f"the payment has {parts} part(s), and {others} of at most {self._most} are held already"
         self._inventory.consists_of(swap.deal.id, parts)
         return None
 
-    async def _parts(self, swap: StoredSwap) -> int:
+    async def _parts(self, swap: StoredSwap) -> tuple[HeldHtlc, ...]:
         try:
             record = await self._node.lookup_invoice(swap.deal.terms.lock.preimage_hash)
         except NotFound:
-            return 0
-        return len(record.htlcs)
+            return ()
+        return record.htlcs
