@@ -80,3 +80,12 @@ class TestWhoSigns:
             with pytest.raises(SwapRefused) as caught:
                 await agree(direction, address=address, **lies)
             assert caught.value.rule == "provider"
+
+
+async def test_a_node_does_not_pay_itself(world, make_requests):
+    """The provider's node is the client's too: its payment would be held and taken by one and the same."""
+    client = make_requests(LocalProvider(world.service), node=world.node)
+    price = await client.price(SwapDirection.REVERSE, AMOUNT, max_fee_sat=5_000, pays_itself=True)
+    with pytest.raises(SwapRefused) as caught:
+        await client.reverse(client.account.address, price, max_fee_sat=5_000, pays_itself=True)
+    assert caught.value.rule == "payee"

@@ -50,6 +50,8 @@ class Expected:
     min_depth: DepthPolicy
     lightning_network: str
     now_s: int
+    own_node: bytes | None = None
+    """Reverse: of the Lightning node that pays, if it is ours."""
 
 
 def _require(holds: bool, rule: str, message: str) -> None:
@@ -164,6 +166,7 @@ def check_reverse_terms(signed: SignedTerms, want: Expected) -> Invoice:
     _require(
         invoice.amount_msat == terms.invoice_amount_msat, "amount", "the invoice has another amount than the terms"
     )
+    _require(invoice.payee != want.own_node, "payee", "the provider's node is our own, which does not pay itself")
     # A node pays such an invoice with preimages of its own making: the payee would have the money without ours.
     _require(not invoice.has_feature(Feature.AMP), "features", "an AMP invoice is not paid against the preimage")
     fee_msat = terms.invoice_amount_msat - want.invoice_msat

@@ -339,8 +339,7 @@ class SwapRequests:
         """
         from layer2.swaps._wire import ReverseRequest
 
-        if pays_itself:
-            await self._check_spendable(price)
+        own_node = await self._check_spendable(price) if pays_itself else None
         time_ms = await self._next_preimage_time()
         preimage = await self._preimages.preimage_for(self.place.chain_id, self.place.contract.raw, time_ms)
         payment_hash = self._preimages.hash_of(preimage)
@@ -366,6 +365,7 @@ class SwapRequests:
             payment_hash=payment_hash,
             invoice=None,
             policy=price.policy,
+            own_node=own_node,
         )
         invoice = check_reverse_terms(signed, expected)
         return Deal(
@@ -407,10 +407,12 @@ class SwapRequests:
                 raise lost
             await self._clock.sleep(pause_s)
 
-    async def _check_spendable(self, price: Price) -> None:
+    async def _check_spendable(self, price: Price) -> bytes:
+        """Whether our node can pay, and who it is."""
         assert self._node is not None
         needed = (price.amount_sat + price.provider_fee_sat) * MSAT
-        spendable = (await self._ask("asking the Lightning node what it can send", self._node.info)).spendable_msat
+        node = await self._ask("asking the Lightning node what it can send", self._node.info)
+        spendable = node.spendable_msat
         if spendable < needed:
             raise InsufficientFunds(
                 f"the node's channels can send {spendable} msat, but {needed} are needed",
@@ -418,6 +420,7 @@ class SwapRequests:
                 needed=-(-needed // MSAT),
                 available=spendable // MSAT,
             )
+        return node.node_id
 
     async def _check_hash(self, payment_hash: bytes, made_at_s: int) -> None:
         if await self._hash_known(payment_hash):
@@ -458,6 +461,7 @@ class SwapRequests:
         payment_hash: bytes,
         invoice: str | None,
         policy: DepthPolicy,
+        own_node: bytes | None = None,
     ) -> Expected:
         place = self.place
         assert place.token.contract is not None
@@ -477,4 +481,5 @@ class SwapRequests:
             min_depth=policy,
             lightning_network=place.lightning_network,
             now_s=self._now_s(),
+            own_node=own_node,
         )
