@@ -61,6 +61,7 @@ def test_it_says_what_is_simulated(demo):
     assert any("EVM" in line for line in result["real"])
 
 
+@pytest.mark.slow
 def test_every_printed_command_verifies_with_the_network_off(demo, tmp_path):
     """Opening any socket would fail the program."""
     result, folder = demo

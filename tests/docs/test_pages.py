@@ -185,6 +185,7 @@ def test_settings_files_in_the_pages_are_accepted(tmp_path):
     assert checked >= 2
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
     done = subprocess.run(

@@ -164,6 +164,7 @@ def assert_read_right(invoice, fields):
     assert invoice.metadata == (in_bytes(metadata[0], len(metadata[0]) // 8) if metadata else None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_changes_behind_the_checksum(vectors, slow_reader, writer, seed):
     chosen = random.Random(1000 + seed)

@@ -128,6 +128,7 @@ async def test_a_swap_that_waits_is_looked_at_less_and_less(world):
     assert isinstance(await world.state(deal), Locked)
 
 
+@pytest.mark.slow
 async def test_many_swaps_that_wait_share_a_bounded_number_of_looks(world):
     for number in range(1, 3001):
         await world.stored(number, Locked())
@@ -177,6 +178,7 @@ async def test_an_event_that_is_never_told_is_found_all_the_same(world):
     assert isinstance(await world.state(deal), Closed)
 
 
+@pytest.mark.slow
 async def test_a_swap_at_rest_is_looked_at_when_its_timelock_passes(world):
     deals = [await world.stored(number, Locked()) for number in range(1, 3001)]
     await world.start()

@@ -39,6 +39,7 @@ async def test_leak(layer2_canaries):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mark", ["asyncio", "anyio"])
 def test_fixtures_pass_and_fail_as_they_should(tmp_path, mark):
     extra = "\nimport pytest\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n" if mark == "anyio" else ""

@@ -68,6 +68,7 @@ async def test_a_lock_of_the_provider_is_claimed_with_the_preimage_that_the_key_
         assert all(plan.refunder for plan in await plans(work))
 
 
+@pytest.mark.slow
 async def test_a_lock_of_ours_is_refunded_once_its_timelock_has_passed(
     network: EmbeddedNetwork,
 ) -> None:
@@ -122,6 +123,7 @@ async def test_the_search_covers_a_whole_swap_and_stops(network: EmbeddedNetwork
     assert wider == (first - 60_000, last + 60_000)
 
 
+@pytest.mark.slow
 async def test_the_command_needs_the_key_and_an_endpoint_and_nothing_else(
     config: Layer2Config, network: EmbeddedNetwork, tmp_path: Path
 ) -> None:

@@ -134,6 +134,7 @@ async def test_a_payment_that_went_back_after_the_look_is_an_error_and_no_succes
     assert (await paying).state is PaymentState.FAILED
 
 
+@pytest.mark.slow
 async def test_a_lock_whose_payment_was_taken_is_claimed_for_its_claimer_and_never_refunded(
     network: EmbeddedNetwork,
 ) -> None:
