@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from layer2.errors import Expired, Layer2Error, UnexpectedReply, UnknownOutcome
+from layer2.errors import Expired, Layer2Error, Reverted, UnexpectedReply, UnknownOutcome
 from layer2.evm import (
     CLAIM_GAS,
     LOCK_GAS,
@@ -29,7 +29,7 @@ from layer2.evm import (
 from layer2.swaps._attempts import next_attempt_ms
 from layer2.swaps._observations import ChainView, LockReading, LockStatus, OwnTransaction
 from layer2.swaps._ports import ExitAgainError, WaitsForBlockError
-from layer2.transactions import Depth, EvmCall
+from layer2.transactions import Depth, EvmCall, Outcome, TxStatus
 
 if TYPE_CHECKING:
     from layer2._clock import Clock
@@ -90,7 +90,7 @@ class EvmSwapChain:
         self._clock = clock
         self._block_time_s = block_time_s
         self._approved: set[tuple[bytes, bytes]] = set()
-        self._approving: dict[tuple[bytes, bytes], bytes] = {}
+        self._approving: dict[tuple[bytes, bytes], str] = {}
         self._approve_lock = asyncio.Lock()
         self._phases: dict[bytes, LockStatus] = {}
         self._head: Header | None = None
@@ -289,18 +289,39 @@ class EvmSwapChain:
         if pair in self._approved:
             return
         async with self._approve_lock:
-            answer = await self._client.call(lock.token, encode_allowance(self._sender.account, lock.contract))
-            if int.from_bytes(answer[:32]) >= _ENOUGH:
+            allowed = await self._allowance(lock)
+            if allowed >= _ENOUGH:
                 self._approved.add(pair)
                 return
-            pending = self._approving.get(pair)
-            if pending is None or (await self._sender.status(pending)).depth >= Depth.INCLUDED:
+            key = self._approving.get(pair)
+            begun = key is not None
+            if key is None:
                 nonce = await self._client.nonce(self._sender.account)
-                call = EvmCall(to=lock.token, data=encode_approve(lock.contract, _UNLIMITED), gas_limit=_APPROVE_GAS)
-                key = f"approve:{lock.token}:{lock.contract}:{nonce}"
-                self._approving[pair] = (await self._sender.submit(call, key=key, exit=True)).hash
+                key = self._approving[pair] = f"approve:{lock.token}:{lock.contract}:{nonce}"
+            call = EvmCall(to=lock.token, data=encode_approve(lock.contract, _UNLIMITED), gas_limit=_APPROVE_GAS)
+            record = await self._sender.submit(call, key=key, exit=True)
+            if begun and await self._is_futile(lock, pair, await self._sender.status(record.hash)):
+                if allowed >= lock.amount:
+                    return
+                raise Reverted(
+                    f"the token {lock.token} shows an allowance of {allowed} instead of {lock.amount} for the contract "
+                    f"{lock.contract}, after an approval without a limit"
+                )
         # Not awaited here: a swap that waits for its allowance must not keep others from being driven.
         raise WaitsForBlockError("the allowance of the contract is being included")
+
+    async def _is_futile(self, lock: Lock, pair: tuple[bytes, bytes], approval: TxStatus) -> bool:
+        """Whether an approval took effect and gave less than it should. Then it is not paid for again."""
+        if approval.failed:
+            del self._approving[pair]  # the next transfer tries once more
+        if approval.outcome is Outcome.FAILED:
+            raise Reverted(f"the approval of the contract {lock.contract} by the token {lock.token} failed")
+        # Asked at its block, since an endpoint may be behind it at the head.
+        return approval.succeeded and await self._allowance(lock, approval.block_hash) < _ENOUGH
+
+    async def _allowance(self, lock: Lock, block: bytes | None = None) -> int:
+        data = encode_allowance(self._sender.account, lock.contract)
+        return int.from_bytes((await self._client.call(lock.token, data, block=block or "latest"))[:32])
 
     async def _submit_exit(
         self, call: EvmCall, key: str, *, not_after: int | None = None, deadline: int | None = None
