@@ -235,6 +235,14 @@ async def test_retry_after_is_respected(server):
     assert clock.slept == [7.0]
 
 
+@pytest.mark.parametrize("value", ["soon", "-1", "9" * 7, "9" * 5000])
+async def test_a_retry_after_that_is_no_short_number_says_nothing(server, transport, value):
+    server.reply = lambda _: http(429, b"", f"Retry-After: {value}\r\n")
+    with pytest.raises(RateLimited) as caught:
+        await transport.call("eth_chainId", [])
+    assert caught.value.retry_after_s is None
+
+
 @pytest.mark.parametrize("method", ["eth_sendRawTransaction", "evm_mine", "anvil_setBalance"])
 async def test_what_changes_something_is_tried_once(server, method):
     server.reply = lambda _: http(503, b"")

@@ -174,11 +174,12 @@ async def test_every_bad_reply_is_a_typed_error(fake, lnd, reply, error):
     assert "beef" not in f"{caught.value!r} {caught.value}"
 
 
-async def test_rate_limit_says_when_to_come_back(fake, lnd):
-    fake.routes["/"] = says(text="", status=429, headers={"Retry-After": "7"})
+@pytest.mark.parametrize(("value", "seconds"), [("7", 7), ("soon", None), ("9" * 5000, None)])
+async def test_rate_limit_says_when_to_come_back(fake, lnd, value, seconds):
+    fake.routes["/"] = says(text="", status=429, headers={"Retry-After": value})
     with pytest.raises(RateLimited) as caught:
         await lnd.info()
-    assert caught.value.retry_after_s == 7
+    assert caught.value.retry_after_s == seconds
 
 
 async def test_nobody_there_is_certain_and_a_hanging_server_is_not(fake, unused_tcp_port, invoice):

@@ -198,7 +198,9 @@ async def test_refusals_become_typed_errors(answering, status, body, error, fiel
         assert getattr(caught.value, name) == value
 
 
-@pytest.mark.parametrize(("value", "seconds"), [("7", 7), ("soon", None), ("-1", None), ("²", None)])
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("7", 7), ("soon", None), ("-1", None), ("²", None), ("9" * 7, None), ("9" * 5000, None)]
+)
 async def test_retry_after_is_read_strictly(answering, value, seconds):
     header = f"Retry-After: {value}\r\n"
     client = await answering(reply(b"{}", status="429 Too Many Requests", headers=header))

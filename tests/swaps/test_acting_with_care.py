@@ -8,7 +8,16 @@ from dataclasses import replace
 import pytest
 from swap_worlds import CLAIMED, LOCKED, NEVER, NOW, PREIMAGE, REFUNDED, make_deal, make_view
 
-from layer2.errors import FeeLimitExceeded, InsufficientFunds, NodeConnectionError, Reverted, SignerError, StorageError
+from layer2.errors import (
+    FeeLimitExceeded,
+    InsufficientFunds,
+    NodeConnectionError,
+    RateLimited,
+    Reverted,
+    SignerError,
+    StorageError,
+    SwapRefused,
+)
 from layer2.lightning import MemoryLightning
 from layer2.storage import Store, SwapJournal
 from layer2.swaps import (
@@ -95,7 +104,7 @@ class World:
         self.engine = None
         self.alarms = []
 
-    async def start(self, *, node=None):
+    async def start(self, *, node=None, counterparty=None):
         """Another process on the same store."""
         if self.engine is not None:
             await self.engine.close()
@@ -103,7 +112,7 @@ class World:
             store=self.journal,
             chain=self.chain,
             node=node,
-            counterparty=NoCounterparty(),
+            counterparty=counterparty or NoCounterparty(),
             preimages=self.preimages,
             clock=self.clock,
             poll_s=1.0,
@@ -434,3 +443,37 @@ async def test_a_preimage_that_could_not_be_written_down_is_still_known(world):
     await world.looked(4)
     assert set(world.chain.claims) == {PREIMAGE}
     assert world.chain.refund_deadlines == []
+
+
+class Unhelpful:
+    """A counterparty that answers the question for an early refund with an error."""
+
+    def __init__(self, error):
+        self._error = error
+        self.asked = 0
+
+    async def refund_signature(self, deal):
+        self.asked += 1
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "alarms"),
+    [
+        (RateLimited("asked too often"), set()),
+        (SwapRefused("no", rule="x"), set()),
+        (ValueError("a mistake of ours"), {("swap.driver_failed", "ValueError")}),
+    ],
+)
+async def test_a_counterparty_that_fails_offers_no_refund_and_a_mistake_is_an_alarm(world, caplog, error, alarms):
+    counterparty = Unhelpful(error)
+    await world.start(counterparty=counterparty)
+    world.lock()
+    await world.engine.begin(make_deal(Role.CLIENT, SwapDirection.SUBMARINE), bind_hash=True)
+    async with asyncio.timeout(20):
+        while counterparty.asked < 3:
+            await world.clock.advance(0.5)
+            await asyncio.sleep(0.001)
+    assert set(world.alarms) == alarms
+    failed = [record for record in caplog.records if getattr(record, "event_code", "") == "swap.step_failed"]
+    assert failed == []

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from layer2._clock import Clock, SystemClock
+from layer2._retry_after import retry_after_s
 from layer2.errors import (
     AsyncRuntimeError,
     AuthenticationError,
@@ -334,11 +335,11 @@ class _Lane:
         raise RpcError(code, message, error.get("data"))
 
     def _rate_limited(self, code: int, retry_after: str | None) -> NodeError:
-        seconds = (
-            int(retry_after) if retry_after is not None and retry_after.isascii() and retry_after.isdigit() else None
-        )
         return RateLimited(
-            f"{self._endpoint} was asked too often", endpoint=self._endpoint, code=code, retry_after_s=seconds
+            f"{self._endpoint} was asked too often",
+            endpoint=self._endpoint,
+            code=code,
+            retry_after_s=retry_after_s(retry_after),
         )
 
     @staticmethod

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
+from layer2._retry_after import retry_after_s
 from layer2.errors import (
     AsyncRuntimeError,
     AuthenticationError,
@@ -215,11 +216,10 @@ class LndRest:
         status = reply.get("error", reply)
         if not isinstance(status, dict) or not isinstance(status.get("message"), str):
             if response.status == 429:
-                after = response.headers.get("Retry-After", "")
                 raise RateLimited(
                     "the node's endpoint answers 429: asked too often",
                     endpoint=self.endpoint,
-                    retry_after_s=int(after) if after.isascii() and after.isdigit() else None,
+                    retry_after_s=retry_after_s(response.headers.get("Retry-After")),
                 )
             if response.status in (401, 403):
                 raise AuthenticationError(f"the node's endpoint answers {response.status}", endpoint=self.endpoint)

@@ -6,7 +6,7 @@ import asyncio
 from typing import Protocol, assert_never
 
 from layer2._clock import Clock
-from layer2.errors import NotFound, UnexpectedReply
+from layer2.errors import Layer2Error, NotFound, UnexpectedReply
 from layer2.lightning import InvoiceState, LightningNode, PaymentState
 from layer2.swaps._effects import Claim, PayInvoice, SendLock
 from layer2.swaps._observations import (
@@ -123,7 +123,8 @@ class Looker:
         try:
             async with asyncio.timeout(ASK_REFUND_LIMIT_S):
                 signature = await self._counterparty.refund_signature(swap.deal)
-        except TimeoutError:
+        except (TimeoutError, Layer2Error):
+            # Whatever it answers, it gives no offer; a stranger's errors must not slow down what our own nodes are asked.
             return None
         if signature is None:
             return None

@@ -6,6 +6,7 @@ import ssl
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
+from layer2._retry_after import retry_after_s
 from layer2.errors import (
     AsyncRuntimeError,
     ConfigurationError,
@@ -153,8 +154,9 @@ class HttpProvider:
         if status == 404:
             raise NotFound(f"the provider does not know it: {detail}")
         if status == 429:
-            seconds = int(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else None
-            raise RateLimited("the provider is asked too often", endpoint=self._url, retry_after_s=seconds)
+            raise RateLimited(
+                "the provider is asked too often", endpoint=self._url, retry_after_s=retry_after_s(retry_after)
+            )
         if status == 503:
             raise NodeNotReady(f"the provider cannot answer now: {detail}", endpoint=self._url, code=status)
         if 400 <= status < 500:
