@@ -71,6 +71,69 @@ async def test_an_offer_is_left_in_peace_for_a_while(make_world):
     assert isinstance(await state_of(world, fresh), Invoiced)
 
 
+async def test_what_an_address_asked_for_beyond_its_first_offer_has_no_peace(make_world):
+    """Else one address takes every place at no cost, and keeps it by asking again when its offers may give way."""
+    world = await make_world(max_held_per_channel=4)
+    for turn in range(5):
+        with pytest.raises(SwapRefused):
+            while True:
+                await world.reverse(GREEDY)
+        await world.reverse(f"198.51.100.{turn}")
+        await grow_old(world)
+
+
+async def test_what_an_address_binds_beyond_its_first_offer_has_no_peace(make_world):
+    """A few large offers keep others out as well as many small ones do."""
+    world = await make_world(max_amount=10**10, max_unsafe_total=10**12)
+    first, second = [await world.submarine(GREEDY, invoice=await world.invoice(48_000_000_000)) for _ in range(2)]
+    await world.submarine(OTHER, invoice=await world.invoice(10_000_000_000))
+    await world.reach(first.id, Failed)
+    assert isinstance(await state_of(world, second), Offered)
+
+
+async def test_who_has_more_than_others_cannot_take_their_places_from_them(make_world):
+    world = await make_world(max_held_per_channel=4)
+    modest = [await world.reverse(MODEST) for _ in range(2)]
+    greedy = [await world.reverse(GREEDY) for _ in range(2)]
+    with pytest.raises(SwapRefused):
+        await world.reverse(GREEDY)
+    for response in (*modest, *greedy):
+        assert isinstance(await state_of(world, response), Invoiced)
+
+
+async def test_an_offer_that_takes_nothing_of_what_is_short_is_left_alone(make_world):
+    world = await make_world(max_held_per_channel=2)
+    many = [await world.submarine(MODEST) for _ in range(3)]
+    oldest = await world.reverse(GREEDY)
+    await world.reverse(GREEDY)
+    await world.reverse(OTHER)
+    assert (await ended(world, oldest)).outcome == "expired"
+    for response in many:
+        assert isinstance(await state_of(world, response), Offered)
+
+
+async def test_offers_of_nobody_in_particular_keep_their_peace(make_world):
+    """After a restart nobody knows who asked for what: those may be many."""
+    world = await make_world(max_held_per_channel=2)
+    unknown = [await world.reverse() for _ in range(2)]
+    with pytest.raises(SwapRefused):
+        await world.reverse(OTHER)
+    for response in unknown:
+        assert isinstance(await state_of(world, response), Invoiced)
+
+
+async def test_two_caps_at_once_are_made_room_for(make_world):
+    """Small offers of one address take the places, a large one of another takes the value."""
+    world = await make_world(max_held_per_channel=5, max_locked_total=1_000_000)
+    small = [await world.reverse(GREEDY, onchain_amount=1_000) for _ in range(3)]
+    large = [await world.reverse(MODEST, onchain_amount=490_000) for _ in range(2)]
+    await world.reverse(OTHER, onchain_amount=400_000)
+    assert (await ended(world, small[0])).outcome == "expired"
+    assert (await ended(world, large[0])).outcome == "expired"
+    for response in (*small[1:], large[1]):
+        assert isinstance(await state_of(world, response), Invoiced)
+
+
 async def test_no_offer_is_driven_out_in_vain(make_world):
     """What is paid for keeps its room; taking back the rest would not be enough."""
     world = await make_world(max_locked_total=100_000)
@@ -166,7 +229,7 @@ async def test_a_payment_that_arrives_while_the_offer_is_taken_back_returns_to_i
 async def test_gas_for_offers_that_nobody_takes_up_is_soft_too(make_world):
     world = await make_world()
     world.account.gas_for = 2
-    idle = [await world.submarine(GREEDY) for _ in range(2)]
+    idle = [await world.submarine(origin) for origin in (GREEDY, MODEST)]
     with pytest.raises(InsufficientFunds):
         await world.submarine(OTHER)
     await grow_old(world)

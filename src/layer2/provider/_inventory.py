@@ -97,35 +97,11 @@ class Inventory:
         if swap_id in self._open:
             self._origins[swap_id] = origin
 
-    def soft(self, origin: str | None, before_ms: int) -> tuple[str, ...]:
-        """Offers that may give way to one for ``origin``, in that order.
-
-        Only those made before ``before_ms``, and only of whoever has more offers open than ``origin`` has, the most first, the
-        oldest first: who asks for little cannot be driven out by who asks for much.
-        """
-        mine = 0
-        groups: dict[str | None, list[StoredSwap]] = {}
+    def idle_offers(self) -> Iterator[tuple[StoredSwap, str | None]]:
+        """Offers that nobody has acted on, each with who asked for it; None: that is not known."""
         for swap_id, swap in self._open.items():
             if isinstance(swap.state, Offered | Invoiced):
-                owner = self._origins.get(swap_id)
-                groups.setdefault(owner, []).append(swap)
-                mine += owner == origin
-        for group in groups.values():
-            group.sort(key=lambda swap: swap.created_at_ms)
-        chosen: list[str] = []
-        while groups:
-            owner = max(groups, key=lambda each: (len(groups[each]), each == origin, -groups[each][0].created_at_ms))
-            group = groups[owner]
-            if owner != origin and len(group) <= mine:
-                break
-            oldest = group.pop(0)
-            if oldest.created_at_ms < before_ms:
-                chosen.append(oldest.deal.id)
-            else:
-                group.clear()
-            if not group:
-                del groups[owner]
-        return tuple(chosen)
+                yield swap, self._origins.get(swap_id)
 
     def token_bound(self, without: AbstractSet[str] = frozenset()) -> int:
         """Token base units that promised locks will still take out of the account. What is locked already has left it."""
@@ -241,6 +217,10 @@ class Inventory:
 
     def _sum(self, direction: SwapDirection, states: tuple[type[State], ...], without: AbstractSet[str]) -> int:
         return sum(swap.deal.terms.lock.amount for swap in self._of(direction, states, without))
+
+    def amount_sat(self, swap: StoredSwap) -> int:
+        """What a swap's lock holds."""
+        return self._to_sat(swap.deal.terms.lock.amount)
 
     def _to_sat(self, token_amount: int) -> int:
         return convert_amount(token_amount, self._token.decimals, self._token.asset.decimals)

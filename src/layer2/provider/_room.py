@@ -10,9 +10,10 @@ from typing import Final, Protocol
 from layer2 import Clock
 from layer2.config import ProviderConfig
 from layer2.errors import InsufficientFunds, SwapRefused
+from layer2.provider._giving_way import binds, in_order
 from layer2.provider._held import HeldParts
 from layer2.provider._inventory import Inventory
-from layer2.swaps import Invoiced, Offered, SwapEngine
+from layer2.swaps import Invoiced, Offered, StoredSwap, SwapEngine
 from layer2.terms import DepthPolicy, SwapDirection
 from layer2.transactions import Depth
 
@@ -57,7 +58,7 @@ class Wanted:
 class Room:
     """Decides whether an offer may be made, and makes room for it where only idle offers are in the way.
 
-    ``idle_s`` is how long every offer is left in peace, so that whoever asked has the time to lock or to pay.
+    ``idle_s`` is how long an offer is left in peace, so that whoever asked has the time to lock or to pay.
     """
 
     def __init__(
@@ -118,23 +119,59 @@ class Room:
         inventory.check_gas(caps, await self._chain.check_gas(inventory.active - len(without) + 1))
 
     async def _in_the_way(self, wanted: Wanted, balance: int, origin: str | None) -> tuple[str, ...]:
-        """The fewest offers without which there would be room; none if all of them would not be enough."""
-        idle = self._inventory.soft(origin, self._clock.now_ms() - self._idle_s * 1000)
+        """The fewest offers without which there would be room; none if all that may give way would not be enough.
 
-        async def enough(count: int) -> bool:
-            try:
-                await self._check(wanted, balance, frozenset(idle[:count]))
-            except (SwapRefused, InsufficientFunds):
-                return False
-            return True
+        What is short is freed one after the other, and nothing gives way that does not bind any of it.
+        """
+        chosen: tuple[str, ...] = ()
+        while (rule := await self._short(wanted, balance, chosen)) is not None:
+            idle = self._giving_way(rule, wanted, origin, frozenset(chosen))
+            if await self._short(wanted, balance, chosen + idle) == rule:
+                return ()
+            low, high = 0, len(idle)
+            while high - low > 1:
+                middle = (low + high) // 2
+                enough = await self._short(wanted, balance, chosen + idle[:middle]) != rule
+                low, high = (low, middle) if enough else (middle, high)
+            chosen += idle[:high]
+        return chosen
 
-        if not await enough(len(idle)):
-            return ()
-        low, high = 0, len(idle)
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if await enough(middle) else (middle, high)
-        return idle[:high]
+    async def _short(self, wanted: Wanted, balance: int, without: tuple[str, ...]) -> str | None:
+        """The rule by which there is no room; None: there is."""
+        try:
+            await self._check(wanted, balance, frozenset(without))
+        except SwapRefused as refused:
+            return refused.rule
+        except InsufficientFunds:
+            return "gas"
+        return None
+
+    def _giving_way(self, rule: str, wanted: Wanted, origin: str | None, chosen: AbstractSet[str]) -> tuple[str, ...]:
+        def bound_by(swap: StoredSwap) -> int:
+            terms = swap.deal.terms
+            if swap.deal.id in chosen:
+                return 0
+            return binds(
+                rule,
+                wanted.direction,
+                direction=terms.direction,
+                amount_sat=self._inventory.amount_sat(swap),
+                policy=terms.depth_policy,
+            )
+
+        return in_order(
+            self._inventory.idle_offers(),
+            bound_by=bound_by,
+            wanted=binds(
+                rule,
+                wanted.direction,
+                direction=wanted.direction,
+                amount_sat=wanted.amount_sat,
+                policy=wanted.policy,
+            ),
+            origin=origin,
+            before_ms=self._clock.now_ms() - self._idle_s * 1000,
+        )
 
     async def _withdraw(self, idle: tuple[str, ...]) -> None:
         for swap_id in idle:
