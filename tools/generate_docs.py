@@ -43,6 +43,7 @@ TYPES = {
     "Secret": "secret",
     "EvmAddress": "address",
     "Mapping[str, int]": "table of whole numbers",
+    "tuple[str, ...]": "list of texts",
     "tuple[DepthRule, ...]": "list of `swap.depth`",
 }
 _EVERYWHERE = ("help", "json_output", "config_path", "debug")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from ipaddress import ip_network
 
 from layer2._config_secret import public_url
 from layer2.errors import ConfigurationError
@@ -42,3 +43,19 @@ class Section:
             raise ConfigurationError(
                 f"{key} must be a URL that starts with {' or '.join(f'{s}://' for s in schemes)}", key=key
             )
+
+    def _networks(self, section: str, name: str) -> None:
+        key = f"{section}.{name}"
+        for value in getattr(self, name):
+            try:
+                everybody = ip_network(value).prefixlen == 0
+            except (TypeError, ValueError):
+                raise ConfigurationError(
+                    f"{key} must hold IP addresses or networks, not {value!r:.60}",
+                    key=key,
+                    hint='such as "10.0.0.2" or "10.0.0.0/24", with no bit set behind the prefix',
+                ) from None
+            if everybody:
+                raise ConfigurationError(
+                    f"{key} must not hold {value}: then any stranger could say whose request his is", key=key
+                )

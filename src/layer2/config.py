@@ -313,6 +313,8 @@ class ProviderConfig(_Section):
     """Most that its own exits may cost in any hour, at today's price of gas."""
     requests_per_minute: int = 60
     """Swaps asked for by one network address; how they stand may be asked ten times as often."""
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    """Addresses or networks of proxies in front: their ``X-Forwarded-For`` is believed, and they connect as often as they need."""
     shutdown_grace_s: int = 10
     """For how long requests under way may go on when it stops."""
     timing: Mapping[str, int] = field(default_factory=dict)
@@ -336,6 +338,7 @@ class ProviderConfig(_Section):
             requests_per_minute=(1, 1_000_000),
             shutdown_grace_s=(0, 3_600),
         )
+        self._networks("provider", "trusted_proxies")
         if self.min_amount > self.max_amount:
             raise ConfigurationError("provider.min_amount is above provider.max_amount", key="provider.min_amount")
 

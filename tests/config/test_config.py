@@ -131,6 +131,10 @@ def test_variables_win_over_the_file_and_arguments_over_both(home, tmp_path):
         ("[provider]\nmin_amount = 5000\nmax_amount = 4000", "provider.min_amount", ["above"]),
         ("[provider]\nmin_amount = 999", "provider.min_amount", ["1000"]),
         ("[provider]\nlisten_port = 70000", "provider.listen_port", ["between 0 and 65535"]),
+        ("[provider]\ntrusted_proxies = [5]", "provider.trusted_proxies.0", ["text"]),
+        ('[provider]\ntrusted_proxies = ["proxy"]', "provider.trusted_proxies", ["addresses or networks"]),
+        ('[provider]\ntrusted_proxies = ["10.0.0.1/8"]', "provider.trusted_proxies", ["behind the prefix"]),
+        ('[provider]\ntrusted_proxies = ["::1", "0.0.0.0/0"]', "provider.trusted_proxies", ["any stranger"]),
         ('[store]\nurl = "mysql://x"', "store.url", ["sqlite:// or postgresql://"]),
     ],
 )

@@ -388,7 +388,7 @@ async def serve(clock):
     async with AsyncExitStack() as stack:
 
         async def start(app, **options):
-            server = HttpServer(app, host="127.0.0.1", port=0, **{"shutdown_grace_s": 2} | options)
+            server = HttpServer(app, port=0, **{"host": "127.0.0.1", "shutdown_grace_s": 2} | options)
             stack.push_async_callback(server.close)
             await server.start()
             return server

@@ -200,6 +200,18 @@ async def test_readiness_names_what_is_missing(network, daemon_of):
         assert (await get(daemon.url + "/v1/health/live"))[0] == 200
 
 
+@pytest.mark.parametrize(("proxies", "accounts"), [(OFFER.trusted_proxies, 2), (("192.0.2.1",), 1)])
+async def test_only_the_proxies_of_the_configuration_are_believed(daemon_of, proxies, accounts):
+    offer = replace(OFFER, trusted_proxies=proxies, requests_per_minute=1)
+    asked = []
+    async with daemon_of(replace(CONFIG, provider=offer)) as daemon, aiohttp.ClientSession() as session:
+        for number in range(2):
+            headers = {"X-Forwarded-For": f"198.51.100.{number}"}
+            async with session.post(daemon.url + "/v1/swap/reverse", json={}, headers=headers) as answer:
+                asked.append(answer.status)
+    assert asked == [400, 400 if accounts == 2 else 429]
+
+
 async def test_metrics_show_open_swaps(network, daemon_of):
     async with daemon_of() as daemon:
         client = HttpProvider(daemon.url)

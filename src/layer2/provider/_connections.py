@@ -10,6 +10,7 @@ from typing import Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from layer2.provider._proxies import Proxies
 from layer2.provider._rate import network_of
 
 __all__ = ["ConnectionLimits", "bounded_protocol"]
@@ -29,7 +30,10 @@ class ConnectionLimits:
     """For the head of a request, from its first byte, or from the connection; however slowly it comes."""
     head_bytes: int = 16 * 1024
     proxies: tuple[str, ...] = ("127.0.0.1", "::1")
-    """Addresses that are believed about whose request they pass on; they have as many connections as they need."""
+    """Addresses, and networks, that are believed about whose request they pass on; they have as many connections as they need.
+
+    An IPv4 address is meant however a socket shows it (``::ffff:127.0.0.1``).
+    """
 
     def most(self) -> int:
         """``total``, where it is 0 what it then stands for."""
@@ -44,6 +48,7 @@ class _Bounded(H11Protocol):
     """
 
     limits: ConnectionLimits
+    proxies: Proxies
     counts: Counter[str]
     most: int
     _head_timer: asyncio.TimerHandle | None = None
@@ -54,7 +59,7 @@ class _Bounded(H11Protocol):
         super().connection_made(transport)
         host = None if self.client is None else self.client[0]
         address = network_of(host)
-        if host not in self.limits.proxies:
+        if host not in self.proxies:
             self._counted = address
             self.counts[address] += 1
         over = self._counted is not None and self.counts[address] > self.limits.per_address
@@ -96,5 +101,5 @@ def _under_way(cycle: RequestResponseCycle | None) -> bool:
 
 def bounded_protocol(limits: ConnectionLimits) -> type[asyncio.Protocol]:
     """The protocol of one server, with counts of its own."""
-    namespace = {"limits": limits, "counts": Counter(), "most": limits.most()}
+    namespace = {"limits": limits, "proxies": Proxies(limits.proxies), "counts": Counter(), "most": limits.most()}
     return type("BoundedProtocol", (_Bounded,), namespace)

@@ -26,6 +26,7 @@ from layer2.connect import (
 )
 from layer2.errors import AsyncRuntimeError, ConfigurationError, InsufficientFunds, Layer2Error
 from layer2.evm import HTLC_ADDRESS, FeeOracle, exit_lane
+from layer2.provider._connections import ConnectionLimits
 from layer2.provider._events import EventStreams
 from layer2.provider._http import create_app
 from layer2.provider._metrics import ProviderMetrics
@@ -268,6 +269,7 @@ class ProviderDaemon:
             host=self._offer.listen_host,
             port=self._offer.listen_port,
             shutdown_grace_s=self._offer.shutdown_grace_s,
+            limits=ConnectionLimits(proxies=self._offer.trusted_proxies),
         )
         stack.push_async_callback(self._server.close)
         stack.callback(self._streams.close)

@@ -13,6 +13,7 @@ import uvicorn
 
 from layer2.errors import AsyncRuntimeError, ConfigurationError
 from layer2.provider._connections import ConnectionLimits, bounded_protocol
+from layer2.provider._proxies import Proxies
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -44,6 +45,9 @@ class HttpServer:
     """Serves one application. ``host`` and ``port`` are where it listens; port 0 becomes a free one.
 
     ``limits`` bounds what connections cost: see ``ConnectionLimits``.
+
+    Raises:
+        ConfigurationError: one of ``limits.proxies`` is neither an address nor a network.
     """
 
     def __init__(
@@ -62,7 +66,7 @@ class HttpServer:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                forwarded_allow_ips=list(limits.proxies),
+                forwarded_allow_ips=Proxies(limits.proxies).written(),
                 backlog=BACKLOG,
                 timeout_keep_alive=IDLE_TIMEOUT_S,
                 timeout_graceful_shutdown=shutdown_grace_s,
