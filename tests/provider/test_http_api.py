@@ -95,6 +95,23 @@ class TestThroughTheClient:
             assert int(answer.headers["Retry-After"]) > 0
         assert "1234567" not in json.dumps(body)
 
+    async def test_who_asks_too_much_at_once_is_told_to_come_back(self, world, served, connect):
+        balance, go_on = world.account.token_balance, asyncio.Event()
+
+        async def slow():
+            await go_on.wait()
+            return await balance()
+
+        world.account.token_balance = slow
+        requests = [await world.submarine_request() for _ in range(10)]
+        asked = {asyncio.create_task(connect(served).create_submarine(request)) for request in requests}
+        (refused,), others = await asyncio.wait(asked, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+        with pytest.raises(NodeNotReady, match="too many ask") as caught:
+            await refused
+        assert caught.value.retry_safe
+        go_on.set()
+        assert len({response.id for response in await asyncio.gather(*others)}) == 9
+
     async def test_our_nodes_trouble_is_told_without_its_address(self, world, served, http):
         world.account.error = NodeConnectionError("cannot reach http://10.1.2.3:8545", endpoint="http://10.1.2.3:8545")
         request = await world.submarine_request()

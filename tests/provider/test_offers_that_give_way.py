@@ -1,5 +1,7 @@
 """What nobody has locked or paid for is held softly: it gives way when others ask, and never at the cost of who has acted."""
 
+import asyncio
+
 import pytest
 
 from layer2.errors import InsufficientFunds, NodeConnectionError, SwapRefused
@@ -183,6 +185,28 @@ async def test_an_offer_whose_lock_is_there_already_is_kept(make_world):
     world.chain.shallow.clear()
     world.engine.wake(locked.id)
     await world.reach(locked.id, Paying)
+
+
+async def test_an_offer_that_is_kept_makes_nobody_wait(make_world, monkeypatch):
+    """Others stand behind whoever waits for it: it is looked at once, and its client has acted."""
+    monkeypatch.setattr("layer2.provider._room._WITHDRAW_LIMIT_S", 3_600)
+    world = await make_world(max_unsafe_total=80_000)
+    locked = await world.submarine(GREEDY)
+    world.chain.shallow.add(locked.signed_terms.terms.lock.lock_id)
+    world.set_lock(locked, LockStatus.LOCKED)
+    await grow_old(world)
+    withdraw, asked = world.engine.withdraw, []
+
+    def counted(swap_id):
+        asked.append(swap_id)
+        return withdraw(swap_id)
+
+    monkeypatch.setattr(world.engine, "withdraw", counted)
+    async with asyncio.timeout(20):
+        for _ in range(3):
+            with pytest.raises(SwapRefused):
+                await world.submarine(OTHER)
+    assert asked == [locked.id]
 
 
 async def test_an_offer_that_cannot_be_looked_at_is_kept(make_world, monkeypatch):

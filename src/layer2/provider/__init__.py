@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from layer2.provider._runtime import ProviderRuntime
     from layer2.provider._server import HttpServer
     from layer2.provider._service import ProviderPlace, ProviderService
+    from layer2.provider._turns import Turns
 
 __all__ = [
     "ConnectionLimits",
@@ -46,6 +47,7 @@ __all__ = [
     "RateLimiter",
     "Room",
     "SwapService",
+    "Turns",
     "create_app",
 ]
 
@@ -68,6 +70,7 @@ _HOME = {
     "Room": "_room",
     "RateLimiter": "_rate",
     "SwapService": "_http",
+    "Turns": "_turns",
     "create_app": "_http",
 }
 _EXTRA = ("fastapi", "prometheus_client", "starlette", "uvicorn")

@@ -57,6 +57,7 @@ class Inventory:
         self._clock = clock
         self._open: dict[str, StoredSwap] = {}
         self._origins: dict[str, str | None] = {}
+        self._kept: set[str] = set()
         self._parts: dict[str, int] = {}
         self._spending: set[str] = set()
         self._undecided: set[str] = set()
@@ -74,6 +75,7 @@ class Inventory:
         if swap.state.final:
             self._open.pop(swap_id, None)
             self._origins.pop(swap_id, None)
+            self._kept.discard(swap_id)
             self._parts.pop(swap_id, None)
             self._spending.discard(swap_id)
             return
@@ -100,8 +102,13 @@ class Inventory:
     def idle_offers(self) -> Iterator[tuple[StoredSwap, str | None]]:
         """Offers that nobody has acted on, each with who asked for it; None: that is not known."""
         for swap_id, swap in self._open.items():
-            if isinstance(swap.state, Offered | Invoiced):
+            if isinstance(swap.state, Offered | Invoiced) and swap_id not in self._kept and not swap.restored:
                 yield swap, self._origins.get(swap_id)
+
+    def keep(self, swap_id: str) -> None:
+        """Remember that an offer was not taken back when that was asked for: its client has acted, so it is not idle."""
+        if swap_id in self._open:
+            self._kept.add(swap_id)
 
     def token_bound(self, without: AbstractSet[str] = frozenset()) -> int:
         """Token base units that promised locks will still take out of the account. What is locked already has left it."""

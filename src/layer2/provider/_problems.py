@@ -18,6 +18,7 @@ from layer2.errors import (
     SwapRefused,
     ValidationError,
 )
+from layer2.provider._turns import Busy
 from layer2.swaps import Problem
 
 __all__ = ["ProblemResponse", "invalid", "problem_of", "too_often"]
@@ -81,6 +82,8 @@ def problem_of(error: Exception) -> ProblemResponse:
         case InsufficientFunds() | FeeLimitExceeded():
             logger.error("provider: cannot pay for gas: %s", error, extra={"event_code": "provider.gas_short"})
             return _unavailable("the provider cannot take this swap now", rule="gas")
+        case Busy():
+            return _unavailable(f"{error.message}; ask again", rule="busy")
         case NodeError() | AsyncTimeout():
             name = type(error).__name__
             logger.warning("provider: a node failed: %s", error, extra={"event_code": "provider.node_failed"})

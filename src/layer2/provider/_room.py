@@ -13,7 +13,7 @@ from layer2.errors import InsufficientFunds, SwapRefused
 from layer2.provider._giving_way import binds, in_order
 from layer2.provider._held import HeldParts
 from layer2.provider._inventory import Inventory
-from layer2.swaps import Invoiced, Offered, StoredSwap, SwapEngine
+from layer2.swaps import StoredSwap, SwapEngine
 from layer2.terms import DepthPolicy, SwapDirection
 from layer2.transactions import Depth
 
@@ -174,11 +174,8 @@ class Room:
         )
 
     async def _withdraw(self, idle: tuple[str, ...]) -> None:
-        for swap_id in idle:
-            self._engine.withdraw(swap_id)
-        try:
-            async with asyncio.timeout(_WITHDRAW_LIMIT_S):
-                for swap_id in idle:
-                    await self._engine.wait_for(swap_id, lambda state: not isinstance(state, Offered | Invoiced))
-        except TimeoutError:
-            return
+        answers = {swap_id: self._engine.withdraw(swap_id) for swap_id in idle}
+        await asyncio.wait(answers.values(), timeout=_WITHDRAW_LIMIT_S)
+        for swap_id, answer in answers.items():
+            if answer.done() and not answer.result():
+                self._inventory.keep(swap_id)

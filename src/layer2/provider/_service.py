@@ -6,7 +6,6 @@ here but in ``layer2.swaps``: ``_submarine_provider`` and ``_reverse_provider``.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 import secrets
@@ -27,6 +26,7 @@ from layer2.provider._inventory import Inventory
 from layer2.provider._repeats import Asked, KeptSwap, Repeats
 from layer2.provider._room import Room, Wanted
 from layer2.provider._status import status_of
+from layer2.provider._turns import Turns
 from layer2.swaps import (
     TIMELOCK_SPREAD_S,
     ChainView,
@@ -119,7 +119,7 @@ class ProviderService:
         self._random_id = random_id
         self._room = room
         # Offers are checked against the inventory and stored one after the other: two at once could both take the last room.
-        self._offering = asyncio.Lock()
+        self._offering = Turns()
 
     def _now_s(self) -> int:
         return self._clock.now_ms() // 1000
@@ -171,7 +171,7 @@ class ProviderService:
         The same request with the same request id gets the same swap.
 
         Raises:
-            SwapRefused: ``rule`` names the check; InsufficientFunds: not enough gas of ours.
+            SwapRefused: ``rule`` names the check; InsufficientFunds: not enough gas of ours; NodeNotReady: too many ask at a time.
         """
         return await self._repeats.once(request, lambda asked: self._offer_submarine(request, origin, asked))
 
@@ -197,7 +197,7 @@ class ProviderService:
             raise _refuse("timelock", "the invoice lives or is held for so long that the lock would be too long")
         # An offer of ours may give way for this: not before all is well that the invoice tells.
         await self._hashes.check_submarine(invoice.payment_hash, invoice.timestamp)
-        async with self._offering:
+        async with self._offering.turn(origin):
             assert invoice.amount_msat is not None
             wanted = Wanted(
                 direction=SwapDirection.SUBMARINE,
@@ -231,7 +231,7 @@ class ProviderService:
         The same request with the same request id gets the same swap.
 
         Raises:
-            SwapRefused: ``rule`` names the check; InsufficientFunds: not enough gas of ours.
+            SwapRefused: ``rule`` names the check; InsufficientFunds: not enough gas of ours; NodeNotReady: too many ask at a time.
         """
         return await self._repeats.once(request, lambda asked: self._offer_reverse(request, origin, asked))
 
@@ -248,7 +248,7 @@ class ProviderService:
         if reverse_timelock(timing, policy, 0) > timing.max_timelock_s:
             raise _refuse("timelock", "the depth that is asked for takes so long that the lock would be too long")
         node = await self._node.info()
-        async with self._offering:
+        async with self._offering.turn(origin):
             wanted = Wanted(
                 direction=SwapDirection.REVERSE, amount_sat=amount_sat, policy=policy, token=request.onchain_amount
             )

@@ -85,7 +85,7 @@ class SwapDriver:
         self._wakes: dict[str, asyncio.Event] = {}
         self._locks: dict[bytes, set[str]] = {}
         self._cancel_requests: set[str] = set()
-        self._withdrawals: set[str] = set()
+        self._withdrawals: dict[str, asyncio.Future[bool]] = {}
         self._alarmed: dict[str, set[tuple[str, int]]] = {}
         self._unwritten: dict[str, ChainView] = {}
         """Views with a preimage, by swap, whose decision could not be written."""
@@ -130,11 +130,25 @@ class SwapDriver:
             self._cancel_requests.add(swap_id)
             self.wake(swap_id)
 
-    def request_withdrawal(self, swap_id: str) -> None:
-        """Ask for an offer of ours to be taken back; it is, if the next look shows that nobody has acted on it."""
-        if swap_id in self._tasks:
-            self._withdrawals.add(swap_id)
-            self.wake(swap_id)
+    def request_withdrawal(self, swap_id: str) -> asyncio.Future[bool]:
+        """Ask for an offer of ours to be taken back; it is, if the next look shows that nobody has acted on it.
+
+        Done after that look: whether it was taken back by it.
+        """
+        answer = self._withdrawals.get(swap_id)
+        if answer is None:
+            answer = asyncio.get_running_loop().create_future()
+            if swap_id in self._tasks:
+                self._withdrawals[swap_id] = answer
+            else:
+                answer.set_result(False)
+        self.wake(swap_id)
+        return answer
+
+    def _answer_withdrawal(self, swap_id: str, taken_back: bool) -> None:
+        answer = self._withdrawals.pop(swap_id, None)
+        if answer is not None and not answer.done():
+            answer.set_result(taken_back)
 
     @property
     def active(self) -> int:
@@ -156,7 +170,7 @@ class SwapDriver:
         self._tasks.pop(deal.id, None)
         self._wakes.pop(deal.id, None)
         self._cancel_requests.discard(deal.id)
-        self._withdrawals.discard(deal.id)
+        self._answer_withdrawal(deal.id, taken_back=False)
         self._alarmed.pop(deal.id, None)
         self._unwritten.pop(deal.id, None)
         lock_id = deal.terms.lock.lock_id
@@ -341,11 +355,8 @@ class SwapDriver:
                 continue
             if (moved := await self._observe(swap, seen)) is not None:
                 return moved, True, None
-            if swap_id in self._withdrawals and not swap.restored:
-                self._withdrawals.discard(swap_id)
-                decision = withdraw(swap.deal, swap.state, seen)
-                if decision is not None:
-                    return await self._enter(swap, decision, seen), True, None
+            if (taken_back := await self._withdraw(swap, seen)) is not None:
+                return taken_back, True, None
             if isinstance(seen, ChainView):
                 next_due_s = _seconds_to_rest(swap, seen)
         for wanted in swap.effects:
@@ -369,6 +380,19 @@ class SwapDriver:
         if trouble is not None:
             raise trouble
         return swap, False, next_due_s
+
+    async def _withdraw(self, swap: StoredSwap, seen: Observation) -> StoredSwap | None:
+        swap_id = swap.deal.id
+        if swap_id not in self._withdrawals:
+            return None
+        decision = None if swap.restored else withdraw(swap.deal, swap.state, seen)
+        moved = None
+        try:
+            if decision is not None:
+                moved = await self._enter(swap, decision, seen)
+        finally:
+            self._answer_withdrawal(swap_id, taken_back=moved is not None)
+        return moved
 
     async def _refused(self, swap: StoredSwap, refused: EffectRefused) -> StoredSwap | None:
         text = f"swap {swap.deal.id}: {refused.key} is not done: {refused.reason}"

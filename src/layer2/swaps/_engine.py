@@ -140,9 +140,12 @@ class SwapEngine:
         """Abandon a swap if nothing of ours is bound yet; otherwise it goes on."""
         self._driver.request_cancel(swap_id)
 
-    def withdraw(self, swap_id: str) -> None:
-        """Take an offer back on which nobody has acted; otherwise it goes on."""
-        self._driver.request_withdrawal(swap_id)
+    def withdraw(self, swap_id: str) -> asyncio.Future[bool]:
+        """Take an offer back on which nobody has acted; otherwise it goes on.
+
+        Done after the look that decides it: whether it was taken back.
+        """
+        return self._driver.request_withdrawal(swap_id)
 
     def wake(self, swap_id: str) -> None:
         """Look at a swap now."""
