@@ -175,6 +175,9 @@ class World:
         self.chain = ScriptedChain(clock)
         self.claimed_at = {}
         self.claims_error = None
+        self.searched = []
+        """Hashes whose claims were searched for on the chain."""
+        self.searching = self.most_searching = 0
         self.idle_s = IDLE_S
         self.payments = []
         self.account = ScriptedAccount()
@@ -244,6 +247,11 @@ class World:
         )
 
     async def hash_claimed(self, payment_hash, since_s):
+        self.searched.append(payment_hash)
+        self.searching += 1
+        self.most_searching = max(self.most_searching, self.searching)
+        await asyncio.sleep(0.01)  # others that may search at the same time begin
+        self.searching -= 1
         if self.claims_error is not None:
             raise self.claims_error
         return payment_hash in self.claimed_at and self.claimed_at[payment_hash] >= since_s

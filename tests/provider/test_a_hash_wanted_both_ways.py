@@ -185,7 +185,7 @@ async def test_requests_both_ways_at_once_get_one_offer(world):
 async def test_where_both_are_open_all_the_same_money_binds_the_hash_once(world, payer, monkeypatch, first):
     """In a store from before one gave way to the other."""
 
-    async def anything(*_):
+    async def anything(*_, **__):
         return
 
     monkeypatch.setattr(Hashes, "check_submarine", anything)

@@ -95,14 +95,14 @@ class TestThroughTheClient:
             assert int(answer.headers["Retry-After"]) > 0
         assert "1234567" not in json.dumps(body)
 
-    async def test_who_asks_too_much_at_once_is_told_to_come_back(self, world, served, connect):
-        balance, go_on = world.account.token_balance, asyncio.Event()
+    async def test_who_asks_too_much_at_once_is_told_to_come_back(self, world, served, connect, monkeypatch):
+        begin, go_on = world.engine.begin, asyncio.Event()
 
-        async def slow():
+        async def slow(*deal, **options):
             await go_on.wait()
-            return await balance()
+            return await begin(*deal, **options)
 
-        world.account.token_balance = slow
+        monkeypatch.setattr(world.engine, "begin", slow)
         requests = [await world.submarine_request() for _ in range(10)]
         asked = {asyncio.create_task(connect(served).create_submarine(request)) for request in requests}
         (refused,), others = await asyncio.wait(asked, timeout=20, return_when=asyncio.FIRST_COMPLETED)

@@ -1,5 +1,7 @@
 """Every rule by which a provider refuses a swap, with nothing made, reserved or left open."""
 
+import asyncio
+
 import pytest
 
 from layer2 import EvmAddress
@@ -341,6 +343,37 @@ async def test_amounts_of_the_token_that_are_no_whole_satoshi_are_refused(make_w
     world.service._place = finer
     with pytest.raises(AmountError):
         await world.reverse(onchain_amount=50_000 * 10**10 + 1)
+
+
+class TestSearchOfTheChain:
+    """A search for claims asks for events of 60 days: strangers choose how many requests there are, so it comes last."""
+
+    async def test_a_refused_submarine_request_costs_none(self, make_world):
+        world = await make_world(max_unsafe_total=80_000)
+        record = await world.merchant.create_hold_invoice(
+            payment_hash=bytes(range(32)), amount_msat=50_000_000, memo="", expiry_s=5_000, cltv_delta=2_000
+        )
+        await refused(world.submarine(invoice=record.text), "timelock")
+        await refused(world.submarine(invoice=await world.invoice(999_000)), "limits")
+        await refused(world.submarine(invoice=await world.invoice(90_000_000)), "max_unsafe")
+        assert world.searched == []
+
+    async def test_a_refused_reverse_request_costs_none(self, make_world):
+        world = await make_world(max_held_per_channel=1, max_amount=10**9, max_locked_total=10**12)
+        await refused(world.reverse(onchain_amount=999), "limits")
+        await refused(world.reverse(depth_policy=DepthPolicy(depth=Depth.INCLUDED, confirmations=10_000)), "timelock")
+        world.account.balance = 10**12
+        await refused(world.reverse(onchain_amount=100_000_000), "liquidity")
+        assert world.searched == []
+        response = await world.reverse("192.0.2.1")
+        await refused(world.reverse("192.0.2.2"), "max_held")
+        await refused(world.reverse(preimage_hash=response.signed_terms.terms.lock.preimage_hash), "hash")
+        assert world.searched == [response.signed_terms.terms.lock.preimage_hash]
+
+    async def test_few_go_on_at_a_time(self, world):
+        await asyncio.gather(*(world.reverse(f"192.0.2.{number}") for number in range(6)))
+        assert len(world.searched) == 6
+        assert world.most_searching <= 2
 
 
 class TestEarlyRefund:

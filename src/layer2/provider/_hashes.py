@@ -10,7 +10,9 @@ from typing import Final
 from layer2 import Clock
 from layer2.errors import NodeError, NotFound, SwapRefused
 from layer2.lightning import InvoiceState, LightningNode, PaymentState
+from layer2.provider._turns import Busy, Turns
 from layer2.swaps import FORBIDDEN_HASHES, Cancelling, Closed, Invoiced, StoredSwap, SwapEngine
+from layer2.terms import SwapDirection
 
 __all__ = ["Hashes"]
 
@@ -18,6 +20,9 @@ logger: Final = logging.getLogger("layer2.provider")
 
 _GIVE_WAY_LIMIT_S: Final = 5.0
 """For so long a request waits until an unpaid invoice in its way is closed."""
+
+_SEARCHES: Final = 2
+"""At a time: each asks for events of up to 60 days."""
 
 
 def _used() -> SwapRefused:
@@ -54,31 +59,46 @@ class Hashes:
         self._owner = owner
         self._claimed = claimed
         self._reverse_with = reverse_with
+        self._searches = Turns(_SEARCHES)
 
-    async def check_reverse(self, payment_hash: bytes) -> None:
-        """Refuse to hold a payment on a hash that is not new. Raises ``SwapRefused``."""
-        self._check_takes(payment_hash)
-        await self.check_unknown(payment_hash)
+    async def check_store(self, payment_hash: bytes, direction: SwapDirection) -> None:
+        """Refuse what this store alone tells. Asks neither the node nor the chain. Raises ``SwapRefused``.
+
+        A quote reserves no hash: else whoever sees an invoice could keep others from having it paid.
+        """
+        if payment_hash in FORBIDDEN_HASHES:
+            raise SwapRefused("the contract does not take the preimage of this hash", rule="hash")
+        if direction is SwapDirection.REVERSE:
+            await self.check_unknown(payment_hash)
+        elif await self._owner(payment_hash) is not None:
+            raise _used()
+
+    async def check_reverse(self, payment_hash: bytes, *, origin: str | None = None) -> None:
+        """Refuse to hold a payment on a hash that is not new. ``origin`` is who asks.
+
+        Raises:
+            SwapRefused: it is not; NodeNotReady: too many ask at a time.
+        """
+        await self.check_store(payment_hash, SwapDirection.REVERSE)
         await self._check_unpaid(payment_hash)
         if await self._invoice_state(payment_hash) is not None:
             raise _used()
-        await self._check_unclaimed(payment_hash, 0)
+        await self._check_unclaimed(payment_hash, 0, origin)
 
     async def check_unknown(self, payment_hash: bytes) -> None:
         """Refuse a hash that any swap of this store ever had. Raises ``SwapRefused``."""
         if await self._known(payment_hash):
             raise _used()
 
-    async def check_submarine(self, payment_hash: bytes, made_at_s: int) -> None:
-        """Refuse to pay for a hash that is spoken for. Raises ``SwapRefused``.
+    async def check_submarine(self, payment_hash: bytes, made_at_s: int, *, origin: str | None = None) -> None:
+        """Refuse to pay for a hash that is spoken for. ``origin`` is who asks.
 
-        A quote reserves no hash: else whoever sees an invoice could keep others from having it paid.
+        Raises:
+            SwapRefused: it is; NodeNotReady: too many ask at a time.
         """
-        self._check_takes(payment_hash)
-        if await self._owner(payment_hash) is not None:
-            raise _used()
+        await self.check_store(payment_hash, SwapDirection.SUBMARINE)
         await self._check_unpaid(payment_hash)
-        await self._check_unclaimed(payment_hash, made_at_s)
+        await self._check_unclaimed(payment_hash, made_at_s, origin)
         await self._make_way(payment_hash)
         await self.check_one_way(payment_hash)
 
@@ -113,10 +133,6 @@ class Hashes:
             except TimeoutError:
                 return
 
-    def _check_takes(self, payment_hash: bytes) -> None:
-        if payment_hash in FORBIDDEN_HASHES:
-            raise SwapRefused("the contract does not take the preimage of this hash", rule="hash")
-
     async def _check_unpaid(self, payment_hash: bytes) -> None:
         if (await self._node.lookup_payment(payment_hash)).state is not PaymentState.NONE:
             raise _used()
@@ -127,9 +143,11 @@ class Hashes:
         except NotFound:
             return None
 
-    async def _check_unclaimed(self, payment_hash: bytes, made_at_s: int) -> None:
+    async def _check_unclaimed(self, payment_hash: bytes, made_at_s: int, origin: str | None) -> None:
         try:
-            claimed = await self._claimed(payment_hash, made_at_s - self._skew_s)
+            claimed = await self._search(payment_hash, made_at_s, origin)
+        except Busy:
+            raise
         except NodeError as error:
             # A public preimage costs us nothing: what we pay or hold brings it in any case. So an endpoint that keeps no events
             # does not stop the business, but whoever runs it should know.
@@ -138,6 +156,10 @@ class Hashes:
             return
         if claimed:
             raise SwapRefused("the payment hash was claimed on the contract before", rule="hash")
+
+    async def _search(self, payment_hash: bytes, made_at_s: int, origin: str | None) -> bool:
+        async with self._searches.turn(origin):
+            return await self._claimed(payment_hash, made_at_s - self._skew_s)
 
 
 def _came_to_nothing(swap: StoredSwap) -> bool:

@@ -82,12 +82,28 @@ class Room:
         self._clock = clock
         self._idle_s = idle_s
 
-    async def require(self, wanted: Wanted, origin: str | None) -> None:
-        """Return if there is room. ``origin`` is who asks.
+    async def check(self, wanted: Wanted, origin: str | None) -> None:
+        """Return if there is room, or would be if idle offers gave way; none does yet. ``origin`` is who asks.
 
         Raises:
             SwapRefused: ``rule`` names the cap; InsufficientFunds: not enough gas of ours.
         """
+        await self._find(wanted, origin)
+
+    async def require(self, wanted: Wanted, origin: str | None) -> None:
+        """Return if there is room, perhaps since idle offers gave way. ``origin`` is who asks.
+
+        Raises:
+            SwapRefused: ``rule`` names the cap; InsufficientFunds: not enough gas of ours.
+        """
+        balance, idle = await self._find(wanted, origin)
+        if idle:
+            await self._withdraw(idle)
+            # Whether they are gone, and nothing else has come: only what is stored now counts.
+            await self._check(wanted, balance, frozenset())
+
+    async def _find(self, wanted: Wanted, origin: str | None) -> tuple[int, tuple[str, ...]]:
+        """What the account holds, and the offers without which there is room."""
         if wanted.policy.depth is Depth.INCLUDED:
             lag = await self._chain.safe_lag_s(self._clock.now_ms() // 1000)
             if lag is None or lag > self._max_safe_lag_s:
@@ -97,15 +113,14 @@ class Room:
         if wanted.direction is SwapDirection.REVERSE:
             await self._held.count()
         balance = await self._chain.token_balance()
+        idle: tuple[str, ...] = ()
         try:
             await self._check(wanted, balance, frozenset())
         except (SwapRefused, InsufficientFunds):
             idle = await self._in_the_way(wanted, balance, origin)
             if not idle:
                 raise
-            await self._withdraw(idle)
-            # Whether they are gone, and nothing else has come: only what is stored now counts.
-            await self._check(wanted, balance, frozenset())
+        return balance, idle
 
     async def _check(self, wanted: Wanted, balance: int, without: AbstractSet[str]) -> None:
         inventory, caps = self._inventory, self._settings

@@ -195,17 +195,20 @@ class ProviderService:
         longest = now + timing.max_timelock_s
         if timelock > longest:
             raise _refuse("timelock", "the invoice lives or is held for so long that the lock would be too long")
-        # An offer of ours may give way for this: not before all is well that the invoice tells.
-        await self._hashes.check_submarine(invoice.payment_hash, invoice.timestamp)
+        assert invoice.amount_msat is not None
+        wanted = Wanted(
+            direction=SwapDirection.SUBMARINE,
+            amount_sat=amount_sat + fee_sat,
+            policy=policy,
+            pay_msat=invoice.amount_msat + routing_msat,
+            spendable_msat=node.spendable_msat,
+        )
+        # What costs the most comes last: the search of the chain. An offer may give way only after that, when all is well that the
+        # invoice tells.
+        await self._hashes.check_store(invoice.payment_hash, SwapDirection.SUBMARINE)
+        await self._room.check(wanted, origin)
+        await self._hashes.check_submarine(invoice.payment_hash, invoice.timestamp, origin=origin)
         async with self._offering.turn(origin):
-            assert invoice.amount_msat is not None
-            wanted = Wanted(
-                direction=SwapDirection.SUBMARINE,
-                amount_sat=amount_sat + fee_sat,
-                policy=policy,
-                pay_msat=invoice.amount_msat + routing_msat,
-                spendable_msat=node.spendable_msat,
-            )
             await self._room.require(wanted, origin)
             await self._hashes.check_one_way(invoice.payment_hash)
             lock = self._lock(
@@ -240,21 +243,23 @@ class ProviderService:
         payment_hash = request.preimage_hash
         if len(payment_hash) != 32:
             raise _refuse("hash", "a preimage hash has 32 bytes")
-        await self._hashes.check_reverse(payment_hash)
         amount_sat = self._to_sat(request.onchain_amount)
         self._check_limits(amount_sat)
         fee_sat = self._settings.fee(amount_sat)
         timing, policy = self._place.timing, request.depth_policy
         if reverse_timelock(timing, policy, 0) > timing.max_timelock_s:
             raise _refuse("timelock", "the depth that is asked for takes so long that the lock would be too long")
-        node = await self._node.info()
+        await self._hashes.check_store(payment_hash, SwapDirection.REVERSE)
+        wanted = Wanted(
+            direction=SwapDirection.REVERSE, amount_sat=amount_sat, policy=policy, token=request.onchain_amount
+        )
+        await self._room.check(wanted, origin)
+        if (await self._node.info()).receivable_msat < (amount_sat + fee_sat) * MSAT:
+            raise _refuse("liquidity", "the channels cannot receive so much now")
+        # What costs the most comes last: the search of the chain.
+        await self._hashes.check_reverse(payment_hash, origin=origin)
         async with self._offering.turn(origin):
-            wanted = Wanted(
-                direction=SwapDirection.REVERSE, amount_sat=amount_sat, policy=policy, token=request.onchain_amount
-            )
             await self._room.require(wanted, origin)
-            if node.receivable_msat < (amount_sat + fee_sat) * MSAT:
-                raise _refuse("liquidity", "the channels cannot receive so much now")
             await self._hashes.check_unknown(payment_hash)
             record = await self._node.create_hold_invoice(
                 payment_hash=payment_hash,
