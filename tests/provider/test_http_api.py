@@ -175,6 +175,19 @@ class TestResources:
 
         assert b"layer2_provider" not in generate_latest(REGISTRY)
 
+    async def test_metrics_are_written_once_in_a_second(self, world, serve, http):
+        server = await serve(create_app(world.service, clock=world.clock, metrics=world.metrics))
+
+        async def text():
+            async with http.get(server.url + "/metrics") as answer:
+                return await answer.text()
+
+        first = await text()
+        world.metrics.alarm("swap.lock_lost")
+        assert await text() == first
+        await world.clock.advance(1)
+        assert 'layer2_provider_alarms_total{code="swap.lock_lost"} 1.0' in await text()
+
     async def test_strangers_paths_do_not_multiply_the_counters(self, served, http):
         for number in range(5):
             async with http.get(f"{served.url}/nothing/{number}") as answer:
@@ -317,6 +330,30 @@ class TestRateLimit:
         async with http.post(server.url + "/v1/swap/reverse", data=b"{}") as answer:
             await problem(answer, 400, "validation")
         async with http.get(server.url + "/v1/health/live") as answer:
+            assert answer.status == 200
+
+    @pytest.mark.parametrize("path", ["/metricsX", "/metrics/", "/v1/health/", "/v1/health/else"])
+    async def test_what_only_begins_like_an_unlimited_path_is_limited(self, world, serve, http, path):
+        server = await serve(create_app(world.service, clock=world.clock, requests_per_minute=1))
+        for _ in range(10):
+            async with http.get(server.url + path, allow_redirects=False) as answer:
+                assert answer.status != 429
+        async with http.get(server.url + path, allow_redirects=False) as answer:
+            await problem(answer, 429)
+
+    @pytest.mark.parametrize("path", ["/metrics", "/v1/health/live", "/v1/health/ready"])
+    async def test_whoever_watches_may_do_so_ten_times_a_second(self, world, serve, http, path):
+        server = await serve(create_app(world.service, clock=world.clock, requests_per_minute=1))
+        for _ in range(600):
+            async with http.get(server.url + path) as answer:
+                assert answer.status == 200
+        async with http.get(server.url + path) as answer:
+            await problem(answer, 429)
+        async with http.post(server.url + path, data=b"{}") as answer:
+            await problem(answer, 405)
+        async with http.post(server.url + path, data=b"{}") as answer:
+            await problem(answer, 429)
+        async with http.get(server.url + "/v1/version") as answer:
             assert answer.status == 200
 
     async def test_the_proxys_clients_have_accounts_of_their_own(self, world, serve, http):

@@ -23,7 +23,9 @@ BODY_TIMEOUT_S: Final = 10.0
 READS_PER_WRITE: Final = 10
 """Asking how a swap stands is cheap: that may be done so much more often than making one."""
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_UNLIMITED: Final = ("/v1/health/", "/metrics")
+WATCHES_PER_MINUTE: Final = 600
+"""Whoever watches the provider must always be answered, so he has an account of his own, whatever else his address asks for."""
+_WATCHED: Final = frozenset({"/v1/health/live", "/v1/health/ready", "/metrics"})
 
 
 class Gate:
@@ -35,6 +37,7 @@ class Gate:
         self._metrics = metrics
         self._writes = RateLimiter(requests_per_minute, clock)
         self._reads = RateLimiter(requests_per_minute * READS_PER_WRITE, clock)
+        self._watches = RateLimiter(WATCHES_PER_MINUTE, clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or hand on."""
@@ -76,14 +79,17 @@ class Gate:
         await self._app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> ProblemResponse | None:
-        if not scope["path"].startswith(_UNLIMITED):
-            limiter = self._writes if scope["method"] in _WITH_BODY else self._reads
-            client = scope.get("client")
-            wait_s = limiter.take(network_of(client[0] if client else None))
-            if wait_s is not None:
-                return too_often(wait_s)
+        client = scope.get("client")
+        wait_s = self._limiter(scope).take(network_of(client[0] if client else None))
+        if wait_s is not None:
+            return too_often(wait_s)
         length = _content_length(scope["headers"])
         return _too_long() if length > MAX_BODY_BYTES else None
+
+    def _limiter(self, scope: Scope) -> RateLimiter:
+        if scope["method"] in _WITH_BODY:
+            return self._writes
+        return self._watches if scope["path"] in _WATCHED else self._reads
 
 
 def _content_length(headers: Iterable[tuple[bytes, bytes]]) -> int:

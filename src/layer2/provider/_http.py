@@ -52,6 +52,9 @@ Amounts are decimal strings in the token's base unit (`...Msat`: millisatoshi), 
 seconds. Everything a client relies on is in the signed terms; statuses are information only. Errors are
 `application/problem+json`; `rule` names the check that refused.
 """
+METRICS_FOR_S: Final = 1.0
+"""For so long their text is kept: writing it takes time that the swaps need."""
+
 _M = TypeVar("_M", bound=BaseModel)
 _REQUESTS: Final = (SubmarineRequest, ReverseRequest)
 
@@ -126,7 +129,7 @@ def create_app(
     app.add_middleware(Gate, clock=clock, requests_per_minute=requests_per_minute, metrics=metrics)
     app.include_router(_general(service))
     app.include_router(_swaps(service, streams))
-    app.include_router(_operation(ready, metrics))
+    app.include_router(_operation(ready, metrics, clock))
     _handle_errors(app, metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # the documented way to extend the schema
     return app
@@ -253,7 +256,8 @@ def _swaps(service: SwapService, streams: EventStreams) -> APIRouter:
     return router
 
 
-def _operation(ready: Callable[[], Awaitable[Mapping[str, str]]], metrics: ProviderMetrics) -> APIRouter:
+def _operation(ready: Callable[[], Awaitable[Mapping[str, str]]], metrics: ProviderMetrics, clock: Clock) -> APIRouter:
+    written: tuple[float, bytes] | None = None
     router = APIRouter(tags=["operation"])
 
     @router.get("/v1/health/live", summary="Whether the process answers")
@@ -270,8 +274,12 @@ def _operation(ready: Callable[[], Awaitable[Mapping[str, str]]], metrics: Provi
 
     @router.get("/metrics", summary="Counters for Prometheus", response_class=Response)
     async def metrics_text() -> Response:
-        """Prometheus' text format. Keep it behind the proxy if the volume of business is nobody's business."""
-        return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        """Prometheus' text format, up to a second old. Keep it behind the proxy if the volume of business is nobody's business."""
+        nonlocal written
+        now_s = clock.monotonic_s()
+        if written is None or now_s - written[0] >= METRICS_FOR_S:
+            written = now_s, metrics.text()
+        return Response(written[1], headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return router
 
