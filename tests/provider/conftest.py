@@ -5,6 +5,7 @@ import random
 from contextlib import AsyncExitStack
 from functools import partial
 
+import aiohttp
 import pytest
 
 from layer2 import BTC, EvmAddress
@@ -29,6 +30,7 @@ from layer2.storage import Store, SwapJournal, swaps
 from layer2.swaps import (
     DEVNET_TIMING,
     ChainView,
+    HttpProvider,
     LockReading,
     LockStatus,
     NoCounterparty,
@@ -409,3 +411,22 @@ async def served(world, serve):
     """The world's provider behind HTTP."""
     app = create_app(world.service, clock=world.clock, requests_per_minute=10_000, metrics=world.metrics)
     return await serve(app)
+
+
+@pytest.fixture
+async def http():
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+        yield session
+
+
+@pytest.fixture
+async def connect():
+    clients = []
+
+    def make(server):
+        clients.append(HttpProvider(server.url))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        await client.close()

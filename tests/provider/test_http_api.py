@@ -7,30 +7,11 @@ import logging
 import aiohttp
 import pytest
 
-from layer2.errors import NodeConnectionError, NodeNotReady, NotFound, RateLimited, SwapRefused
-from layer2.provider import EventStreams, RateLimiter, create_app
-from layer2.swaps import Failed, HttpProvider, LockStatus, Paying, StatusName
+from layer2.errors import NodeConnectionError, NodeNotReady, NotFound, SwapRefused
+from layer2.provider import EventStreams, create_app
+from layer2.swaps import Failed, LockStatus, Paying, StatusName
 
 PROBLEM = "application/problem+json"
-
-
-@pytest.fixture
-async def http():
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
-        yield session
-
-
-@pytest.fixture
-async def connect():
-    clients = []
-
-    def make(server):
-        clients.append(HttpProvider(server.url))
-        return clients[-1]
-
-    yield make
-    for client in clients:
-        await client.close()
 
 
 async def problem(answer, status, rule=None):
@@ -303,84 +284,6 @@ class TestMalformedRequests:
         await writer.wait_closed()
         async with http.get(served.url + "/v1/version") as answer:
             assert answer.status == 200
-
-
-class TestRateLimit:
-    async def test_too_many_requests_wait(self, world, serve, http, connect):
-        server = await serve(create_app(world.service, clock=world.clock, requests_per_minute=2))
-        for _ in range(2):
-            async with http.post(server.url + "/v1/swap/reverse", data=b"{}") as answer:
-                await problem(answer, 400, "validation")
-        async with http.post(server.url + "/v1/swap/reverse", data=b"{}") as answer:
-            await problem(answer, 429)
-            assert answer.headers["Retry-After"] == "30"
-        with pytest.raises(RateLimited) as caught:
-            await connect(server).create_reverse(await world.reverse_request())
-        assert caught.value.retry_after_s == 30
-        await world.clock.advance(30)
-        assert (await connect(server).create_reverse(await world.reverse_request())).id
-
-    async def test_reading_has_an_account_of_its_own(self, world, serve, http):
-        server = await serve(create_app(world.service, clock=world.clock, requests_per_minute=1))
-        for _ in range(10):
-            async with http.get(server.url + "/v1/version") as answer:
-                assert answer.status == 200
-        async with http.get(server.url + "/v1/version") as answer:
-            await problem(answer, 429)
-        async with http.post(server.url + "/v1/swap/reverse", data=b"{}") as answer:
-            await problem(answer, 400, "validation")
-        async with http.get(server.url + "/v1/health/live") as answer:
-            assert answer.status == 200
-
-    @pytest.mark.parametrize("path", ["/metricsX", "/metrics/", "/v1/health/", "/v1/health/else"])
-    async def test_what_only_begins_like_an_unlimited_path_is_limited(self, world, serve, http, path):
-        server = await serve(create_app(world.service, clock=world.clock, requests_per_minute=1))
-        for _ in range(10):
-            async with http.get(server.url + path, allow_redirects=False) as answer:
-                assert answer.status != 429
-        async with http.get(server.url + path, allow_redirects=False) as answer:
-            await problem(answer, 429)
-
-    @pytest.mark.parametrize("path", ["/metrics", "/v1/health/live", "/v1/health/ready"])
-    async def test_whoever_watches_may_do_so_ten_times_a_second(self, world, serve, http, path):
-        server = await serve(create_app(world.service, clock=world.clock, requests_per_minute=1))
-        for _ in range(600):
-            async with http.get(server.url + path) as answer:
-                assert answer.status == 200
-        async with http.get(server.url + path) as answer:
-            await problem(answer, 429)
-        async with http.post(server.url + path, data=b"{}") as answer:
-            await problem(answer, 405)
-        async with http.post(server.url + path, data=b"{}") as answer:
-            await problem(answer, 429)
-        async with http.get(server.url + "/v1/version") as answer:
-            assert answer.status == 200
-
-    async def test_the_proxys_clients_have_accounts_of_their_own(self, world, serve, http):
-        server = await serve(create_app(world.service, clock=world.clock, requests_per_minute=1))
-        for address in ("203.0.113.1", "203.0.113.2", "2001:db8::1"):
-            headers = {"X-Forwarded-For": address}
-            async with http.post(server.url + "/v1/swap/reverse", data=b"{}", headers=headers) as answer:
-                await problem(answer, 400, "validation")
-        same_network = {"X-Forwarded-For": "2001:db8::2"}
-        async with http.post(server.url + "/v1/swap/reverse", data=b"{}", headers=same_network) as answer:
-            await problem(answer, 429)
-
-    async def test_the_limiter_forgets_the_oldest_and_never_grows(self, clock):
-        limiter = RateLimiter(1, clock, max_addresses=100)
-        for number in range(1_000):
-            assert limiter.take(f"10.0.{number // 250}.{number % 250}") is None
-        assert len(limiter) == 100
-        assert limiter.take("10.0.3.249") == 60
-
-    async def test_tokens_come_back_with_time_and_no_more_than_a_minutes(self, clock):
-        limiter = RateLimiter(60, clock)
-        assert [limiter.take("a") for _ in range(60)] == [None] * 60
-        assert limiter.take("a") == 1
-        await clock.advance(3)
-        assert [limiter.take("a") for _ in range(4)] == [None, None, None, 1]
-        await clock.advance(10_000)
-        assert [limiter.take("a") for _ in range(61)].count(None) == 60
 
 
 async def read_events(answer, count):

@@ -12,37 +12,67 @@ __all__ = ["RateLimiter", "network_of"]
 
 MAX_ADDRESSES = 10_000
 """Above this, the bucket that was used the longest ago is forgotten."""
+WIDE_SHARE = 4
+"""So many times as much as one network may all those of one /48 ask together."""
 
 
 class RateLimiter:
     """Lets ``per_minute`` requests of one address through in a minute, as many of them at once.
 
+    Who has an IPv6 network of a /48 has 65,536 addresses by that count, so all those of one /48 have four times as much together.
+
     Args:
         per_minute: at least 1.
         clock: tells the time.
-        max_addresses: of how many addresses it keeps account.
+        max_addresses: of how many addresses it keeps account, and of how many /48.
     """
 
     def __init__(self, per_minute: int, clock: Clock, *, max_addresses: int = MAX_ADDRESSES) -> None:
-        self._capacity = float(per_minute)
-        self._per_second = per_minute / 60
-        self._clock = clock
-        self._max_addresses = max_addresses
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._single = _Buckets(per_minute, clock, max_addresses)
+        self._wide = _Buckets(per_minute * WIDE_SHARE, clock, max_addresses)
 
     def __len__(self) -> int:
-        return len(self._buckets)
+        return len(self._single)
 
     def take(self, address: str) -> int | None:
         """Take one token of ``address``: None if there was one, else the seconds until there is."""
+        wide = _wide_network_of(address)
+        wait_s = None if wide is None else self._wide.wait_s(wide)
+        if wait_s is None:
+            wait_s = self._single.wait_s(address)
+        if wait_s is None:
+            # A request that is refused costs those around it nothing.
+            self._single.take(address)
+            if wide is not None:
+                self._wide.take(wide)
+        return wait_s
+
+
+class _Buckets:
+    def __init__(self, per_minute: int, clock: Clock, most: int) -> None:
+        self._capacity = float(per_minute)
+        self._per_second = per_minute / 60
+        self._clock = clock
+        self._most = most
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._levels)
+
+    def wait_s(self, key: str) -> int | None:
+        """Whole seconds until there is a token; None if there is one."""
         now = self._clock.monotonic_s()
-        level, then = self._buckets.pop(address, (self._capacity, now))
+        level, then = self._levels.pop(key, (self._capacity, now))
         level = min(self._capacity, level + (now - then) * self._per_second)
-        allowed = level >= 1
-        self._buckets[address] = (level - 1 if allowed else level, now)
-        while len(self._buckets) > self._max_addresses:
-            self._buckets.popitem(last=False)
-        return None if allowed else max(1, math.ceil((1 - level) / self._per_second))
+        self._levels[key] = level, now
+        while len(self._levels) > self._most:
+            self._levels.popitem(last=False)
+        return None if level >= 1 else max(1, math.ceil((1 - level) / self._per_second))
+
+    def take(self, key: str) -> None:
+        """Take the token that there is."""
+        level, then = self._levels[key]
+        self._levels[key] = level - 1, then
 
 
 def network_of(host: str | None) -> str:
@@ -58,3 +88,12 @@ def network_of(host: str | None) -> str:
             return str(address.ipv4_mapped)
         return str(ipaddress.ip_network((address, 64), strict=False))
     return str(address)
+
+
+def _wide_network_of(address: str) -> str | None:
+    if not address.endswith("/64"):
+        return None
+    try:
+        return str(ipaddress.IPv6Network(address).supernet(new_prefix=48))
+    except ValueError:
+        return None
