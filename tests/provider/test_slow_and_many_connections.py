@@ -15,8 +15,8 @@ def app(world):
     return create_app(world.service, clock=world.clock, requests_per_minute=10_000, metrics=world.metrics)
 
 
-async def connect(server):
-    return await asyncio.open_connection("127.0.0.1", server.port)
+async def connect(server, address="127.0.0.1"):
+    return await asyncio.open_connection("127.0.0.1", server.port, local_addr=(address, 0))
 
 
 async def ends(reader):
@@ -138,6 +138,81 @@ async def test_all_together_have_a_bound_too(serve, app):
     assert not await answers(reader, writer)
     for _, each in [*held, (reader, writer)]:
         each.close()
+
+
+@pytest.fixture
+async def crowd(serve, app):
+    """A server with four places, which strangers take, one after another; whether each was answered."""
+    writers = []
+    server = await serve(app, limits=ConnectionLimits(total=4, proxies=("127.0.0.9",)))
+
+    async def enter(*addresses):
+        made = []
+        for address in addresses:
+            reader, writer = await connect(server, address)
+            writers.append(writer)
+            made.append((reader, writer, await answers(reader, writer)))
+        return made
+
+    yield enter
+    for writer in writers:
+        writer.close()
+
+
+async def test_whoever_has_most_places_loses_one_to_a_newcomer(crowd):
+    first, *others = await crowd("127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.2")
+    ((_, _, answered),) = await crowd("127.0.0.3")
+    assert answered
+    assert await ends(first[0]) == b""
+    for reader, writer, _ in others:
+        assert await answers(reader, writer)
+
+
+async def test_a_newcomer_gains_no_more_than_he_takes(crowd):
+    """So two who take turns do not throw out each other for ever."""
+    held = await crowd("127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.3")
+    for address in ("127.0.0.1", "127.0.0.2"):
+        ((_, _, answered),) = await crowd(address)
+        assert not answered
+    for reader, writer, _ in held:
+        assert await answers(reader, writer)
+
+
+async def test_a_request_under_way_is_spared_while_another_connection_is_idle(crowd, world):
+    response = await world.submarine()
+    held = await crowd("127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.3")
+    streaming, idle = held[:2]
+    streaming[1].write(f"GET /v1/swap/{response.id}/events HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+    async with asyncio.timeout(20):
+        await streaming[0].readuntil(b"swap.created")
+    ((_, _, answered),) = await crowd("127.0.0.4")
+    assert answered
+    assert await ends(idle[0]) == b""
+    assert not streaming[0].at_eof()
+
+
+async def test_a_proxy_takes_a_place_from_strangers_and_loses_none(crowd):
+    first, *_ = await crowd("127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.9")
+    ((_, _, answered),) = await crowd("127.0.0.9")
+    assert answered
+    assert await ends(first[0]) == b""
+    ((_, _, answered),) = await crowd("127.0.0.9")
+    assert answered
+    ((_, _, answered),) = await crowd("127.0.0.2")
+    assert not answered
+
+
+async def test_places_that_were_lost_are_not_counted_twice(crowd):
+    await crowd(*["127.0.0.1"] * 4)
+    found = await crowd(*[f"127.0.0.{number}" for number in (2, 3, 4, 5, 6)])
+    assert [answered for _, _, answered in found] == [True, True, True, False, False]
+    for _, writer, _ in found:
+        writer.close()
+        await writer.wait_closed()
+    again = False
+    async with asyncio.timeout(20):
+        while not again:
+            ((_, _, again),) = await crowd("127.0.0.7")
 
 
 def test_without_a_number_half_of_the_files_are_left_to_everything_else():

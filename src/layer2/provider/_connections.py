@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,7 +22,9 @@ class ConnectionLimits:
     """Bounds on connections. A body has its own, in the gate."""
 
     total: int = 0
-    """At a time; 0: half of the files that the process may open, at most 4000. Those above are closed at once."""
+    """At a time; 0: half of the files that the process may open, at most 4000.
+
+    Where all are taken, the network address that has most of them loses one to whoever has at least two fewer."""
     per_address: int = 100
     """At a time, of one network address."""
     head_s: float = 10.0
@@ -41,6 +42,53 @@ class ConnectionLimits:
         return self.total or (_MAX_CONNECTIONS if files < 0 else min(_MAX_CONNECTIONS, files // 2))
 
 
+class _Places:
+    """Which connections there are, and who has to go when there can be no more."""
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self._per_address = limits.per_address
+        self._most = limits.most()
+        self._proxies = Proxies(limits.proxies)
+        self._held: dict[str, dict[_Bounded, None]] = {}
+        self._total = 0
+
+    def enter(self, connection: _Bounded, host: str | None) -> bool:
+        """Whether there is a place, if need be another's."""
+        address = None if host in self._proxies else network_of(host)
+        own = 0 if address is None else len(self._held.get(address, ()))
+        if address is not None and own >= self._per_address:
+            return False
+        if self._total >= self._most and not self._make_room(own):
+            return False
+        if address is not None:
+            self._held.setdefault(address, {})[connection] = None
+        connection.address, connection.has_place = address, True
+        self._total += 1
+        return True
+
+    def leave(self, connection: _Bounded) -> None:
+        """Give its place back, if it has one."""
+        if not connection.has_place:
+            return
+        connection.has_place = False
+        self._total -= 1
+        if connection.address is not None:
+            others = self._held[connection.address]
+            del others[connection]
+            if not others:
+                del self._held[connection.address]
+
+    def _make_room(self, own: int) -> bool:
+        most = max(self._held.values(), key=len, default={})
+        if len(most) < own + 2:
+            return False
+        # What has a request under way is spared, if there is anything else.
+        out = next((each for each in most if not _under_way(each.cycle)), None) or next(reversed(most))
+        self.leave(out)
+        out.transport.abort()
+        return True
+
+
 class _Bounded(H11Protocol):
     """Closes a connection that does not get a request together in time, and one too many.
 
@@ -48,33 +96,22 @@ class _Bounded(H11Protocol):
     """
 
     limits: ConnectionLimits
-    proxies: Proxies
-    counts: Counter[str]
-    most: int
+    places: _Places
+    address: str | None = None
+    has_place: bool = False
     _head_timer: asyncio.TimerHandle | None = None
-    _counted: str | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         super().connection_made(transport)
-        host = None if self.client is None else self.client[0]
-        address = network_of(host)
-        if host not in self.proxies:
-            self._counted = address
-            self.counts[address] += 1
-        over = self._counted is not None and self.counts[address] > self.limits.per_address
-        if over or len(self.connections) > self.most:
+        if not self.places.enter(self, None if self.client is None else self.client[0]):
             transport.abort()
             return
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_head()
-        if self._counted is not None:
-            self.counts[self._counted] -= 1
-            if not self.counts[self._counted]:
-                del self.counts[self._counted]
-            self._counted = None
+        self.places.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -100,6 +137,5 @@ def _under_way(cycle: RequestResponseCycle | None) -> bool:
 
 
 def bounded_protocol(limits: ConnectionLimits) -> type[asyncio.Protocol]:
-    """The protocol of one server, with counts of its own."""
-    namespace = {"limits": limits, "proxies": Proxies(limits.proxies), "counts": Counter(), "most": limits.most()}
-    return type("BoundedProtocol", (_Bounded,), namespace)
+    """The protocol of one server, with places of its own."""
+    return type("BoundedProtocol", (_Bounded,), {"limits": limits, "places": _Places(limits)})
