@@ -111,6 +111,32 @@ async def test_a_malformed_invoice_is_refused(world):
     assert "malformed" in error.message
 
 
+@pytest.mark.parametrize(("more", "taken"), [(0, True), (1, False), (100, False)])
+async def test_an_invoice_of_more_than_2048_characters_is_refused(world, clock, more, taken):
+    """A stranger fills the disk with them, and pays for none."""
+
+    def text(metadata):
+        unsigned = encode_invoice(
+            network="regtest",
+            timestamp=clock.now_ms() // 1000,
+            payment_hash=b"\x0d" * 32,
+            payment_secret=bytes(32),
+            amount_msat=50_000_000,
+            description="x" * 639,
+            expiry_s=600,
+            metadata=bytes(metadata),
+        )
+        return unsigned.sign(b"\x0b" * 32).text
+
+    longest = max(size for size in range(640) if len(text(size)) <= 2_048)
+    asked = world.submarine(invoice=text(longest + more))
+    if taken:
+        await asked
+    else:
+        assert "2048" in (await refused(asked, "invoice")).message
+        assert nothing_left(world)
+
+
 async def test_an_invoice_of_another_network_is_refused(world, clock):
     from layer2.lightning import MemoryLightning
 

@@ -57,6 +57,8 @@ __all__ = ["ProviderPlace", "ProviderService"]
 
 logger: Final = logging.getLogger("layer2.provider")
 MSAT = 1000
+MAX_INVOICE_CHARACTERS: Final = 2_048
+"""A swap is kept for ever, with the invoice in its terms, and whoever asks for one need not pay. Usual ones have some hundreds."""
 _TRIES: Final = TIMELOCK_SPREAD_S.bit_length() - 1
 """To find a timelock that no other offer for the same invoice and account has, and that clients still take."""
 ANY_AMOUNT = 2**63 - 1
@@ -177,6 +179,8 @@ class ProviderService:
 
     async def _offer_submarine(self, request: SubmarineRequest, origin: str | None, asked: Asked) -> SwapResponse:
         self._check_request(request.pair_hash, request.refund_address)
+        if len(request.invoice) > MAX_INVOICE_CHARACTERS:
+            raise _refuse("invoice", f"the invoice is longer than {MAX_INVOICE_CHARACTERS} characters")
         node = await self._node.info()
         now = self._now_s()
         try:
