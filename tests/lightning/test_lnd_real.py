@@ -161,7 +161,9 @@ async def test_a_caller_who_goes_away_at_once_does_not_stop_the_payment(client, 
     preimage, invoice, paying = await held(client, provider)
     paying.cancel()
     await asyncio.gather(paying, return_exceptions=True)
-    assert (await client.lookup_payment(invoice.payment_hash)).state is PaymentState.IN_FLIGHT
+    record = await client.lookup_payment(invoice.payment_hash)
+    assert record.state is PaymentState.IN_FLIGHT
+    assert 0 <= record.in_flight_msat - invoice.amount_msat <= LIMITS["fee_limit_msat"]
     await provider.settle_invoice(preimage)
 
     async def done():

@@ -332,6 +332,16 @@ async def test_failed_and_initiated_payments_have_no_preimage(fake, lnd):
     assert (await lnd.lookup_payment(HASH)).state is PaymentState.IN_FLIGHT
 
 
+async def test_what_is_in_flight_has_left_the_channels(fake, lnd):
+    def part(status, msat):
+        return {"status": status, "route": {"total_time_lock": 700, "total_amt_msat": str(msat)}}
+
+    htlcs = [part("IN_FLIGHT", 400), part("FAILED", 70), part("IN_FLIGHT", 601)]
+    fake.routes[TRACK] = streams(payment("IN_FLIGHT", htlcs=htlcs))
+    record = await lnd.lookup_payment(HASH)
+    assert (record.in_flight_msat, record.highest_expiry_height) == (1_001, 700)
+
+
 async def test_a_missing_path_is_not_taken_for_a_missing_invoice(fake, lnd):
     with pytest.raises(UnexpectedReply, match="invoicesrpc"):
         await lnd.settle_invoice(PREIMAGE)

@@ -1,13 +1,14 @@
 """Every rule by which a provider refuses a swap, with nothing made, reserved or left open."""
 
 import asyncio
+import random
 
 import pytest
 
 from layer2 import EvmAddress
 from layer2.config import DepthRule
-from layer2.errors import AmountError, InsufficientFunds, NodeError, NotFound, SwapRefused
-from layer2.lightning import PaymentState, decode_invoice, encode_invoice
+from layer2.errors import AmountError, InsufficientFunds, NodeConnectionError, NodeError, NotFound, SwapRefused
+from layer2.lightning import InvoiceState, PaymentState, decode_invoice, encode_invoice
 from layer2.swaps import BOB_TIMING, FORBIDDEN_HASHES, Failed, Locking, LockStatus, Offered, Paying
 from layer2.terms import DepthPolicy
 from layer2.transactions import Depth
@@ -247,6 +248,46 @@ async def test_channels_that_do_not_hold_enough_refuse(make_world):
     # Offers add up: two of sixty million each do not fit into a hundred.
     await world.submarine(invoice=await world.invoice(60_000_000_000))
     await refused(world.submarine(invoice=await world.invoice(60_000_000_000)), "liquidity")
+
+
+async def holding(world, amount_msat):
+    """A submarine swap whose payment the payee holds."""
+    record = await world.merchant.create_hold_invoice(
+        payment_hash=random.randbytes(32), amount_msat=amount_msat, memo="", expiry_s=600, cltv_delta=40
+    )
+    response = await world.submarine("192.0.2.1", invoice=record.text)
+    world.set_lock(response, LockStatus.LOCKED)
+    await world.reach(response.id, Paying)
+    async with asyncio.timeout(20):
+        while (await world.merchant.lookup_invoice(record.payment_hash)).state is not InvoiceState.ACCEPTED:
+            await asyncio.sleep(0.001)
+    return response
+
+
+async def test_a_payment_that_is_held_is_counted_once(make_world):
+    """What it has taken is not in the channels any more: else a payee that holds half of them keeps the rest bound too."""
+    world = await make_world(max_amount=10**8, max_unsafe_total=10**12)
+    await holding(world, 55_000_000_000)
+    # As long as new attempts are made, a part may come back and go out once more.
+    await refused(world.submarine(invoice=await world.invoice(1_000_000)), "liquidity")
+    await world.clock.advance(world.place.timing.payment_time_limit_s + 1)
+    await world.submarine(invoice=await world.invoice(40_000_000_000))
+    await refused(world.submarine(invoice=await world.invoice(6_000_000_000)), "liquidity")
+
+
+async def test_a_payment_that_has_not_left_is_still_counted(make_world, monkeypatch):
+    """However long it was decided: it may leave at any moment."""
+    world = await make_world(max_amount=10**8, max_unsafe_total=10**12)
+
+    async def silent(*_, **__):
+        raise NodeConnectionError("no answer")
+
+    monkeypatch.setattr(world.node, "pay", silent)
+    response = await world.submarine("192.0.2.1", invoice=await world.invoice(55_000_000_000))
+    world.set_lock(response, LockStatus.LOCKED)
+    await world.reach(response.id, Paying)
+    await world.clock.advance(world.place.timing.payment_time_limit_s + 1)
+    await refused(world.submarine(invoice=await world.invoice(50_000_000_000)), "liquidity")
 
 
 async def test_channels_that_cannot_receive_enough_refuse(make_world):

@@ -49,7 +49,7 @@ def payment_record(payment: dict[str, Any]) -> PaymentRecord:
         payment_hash = bytes.fromhex(payment["payment_hash"])
         state = _PAYMENT_STATES[payment["status"]]
         htlcs = payment.get("htlcs", [])
-        heights = [int(htlc["route"]["total_time_lock"]) for htlc in htlcs if htlc["status"] == "IN_FLIGHT"]
+        in_flight = [htlc["route"] for htlc in htlcs if htlc["status"] == "IN_FLIGHT"]
         preimage = bytes.fromhex(payment["payment_preimage"]) if state is PaymentState.SUCCEEDED else None
         if preimage is not None and sha256(preimage) != payment_hash:
             raise UnexpectedReply("lnd says that a payment succeeded, with a preimage that is not the hash's")
@@ -61,7 +61,8 @@ def payment_record(payment: dict[str, Any]) -> PaymentRecord:
             fee_msat=int(payment["fee_msat"]),
             preimage=preimage,
             failure_reason=(reason or "error") if state is PaymentState.FAILED else None,
-            highest_expiry_height=max(heights, default=None),
+            highest_expiry_height=max((int(route["total_time_lock"]) for route in in_flight), default=None),
+            in_flight_msat=sum(int(route.get("total_amt_msat", 0)) for route in in_flight),
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise UnexpectedReply("lnd's record of a payment has another shape than expected") from exc

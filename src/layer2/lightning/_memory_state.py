@@ -90,6 +90,7 @@ class Payment:
             else None,
             failure_reason=self.failure_reason if state is PaymentState.FAILED else None,
             highest_expiry_height=max((part.route.hops[0].expiry_height for part in self.unresolved), default=None),
+            in_flight_msat=sum(part.route.hops[0].amount_msat for part in self.unresolved if part.position),
         )
 
 

@@ -112,6 +112,8 @@ class PaymentRecord:
     failure_reason: str | None = None
     highest_expiry_height: int | None = None
     """Latest height at which a part in flight comes back on its own."""
+    in_flight_msat: int = 0
+    """What its parts in flight have taken out of the channels, fees included; 0 where that is not known."""
 
 
 class LightningNode(Protocol):

@@ -1,10 +1,11 @@
-"""Of which parts held payments consist: each takes one of the few places of a channel, and must be worth an output on the chain."""
+"""Payments that are held: their parts take places of a channel and must be worth an output on the chain, and ours are out of it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from layer2.errors import NotFound
+from layer2.lightning import PaymentState
 
 if TYPE_CHECKING:
     from layer2.lightning import HeldHtlc, LightningNode
@@ -48,6 +49,23 @@ class HeldParts:
             return f"the payment has {parts} part(s), and {others} of at most {self._most} are held already"
         self._inventory.consists_of(swap.deal.id, parts)
         return None
+
+    async def taken_msat(self, enough_msat: int) -> dict[str, int]:
+        """What our payments that others hold have taken out of the channels, by swap; no more is asked than is ``enough_msat``.
+
+        What the channels hold must have been read before: a part that has come back since counts as not taken then.
+
+        Raises:
+            NodeError: the node does not say.
+        """
+        taken: dict[str, int] = {}
+        for swap in self._inventory.held_outgoing():
+            record = await self._node.lookup_payment(swap.deal.terms.lock.preimage_hash)
+            if record.state is PaymentState.IN_FLIGHT:
+                taken[swap.deal.id] = record.in_flight_msat
+            if sum(taken.values()) >= enough_msat:
+                break
+        return taken
 
     async def _parts(self, swap: StoredSwap) -> tuple[HeldHtlc, ...]:
         try:

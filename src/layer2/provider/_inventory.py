@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from types import MappingProxyType
 from typing import Final
 
 from layer2 import Clock
@@ -34,6 +35,10 @@ MAX_ACTIVE: Final = 5_000
 _HOUR_S: Final = 3_600
 
 
+def _payment_msat(swap: StoredSwap) -> int:
+    return swap.deal.terms.invoice_amount_msat + swap.deal.terms.routing_fee_limit_msat
+
+
 def _require(holds: bool, rule: str, message: str) -> None:
     if not holds:
         raise SwapRefused(message, rule=rule)
@@ -58,6 +63,7 @@ class Inventory:
         self._open: dict[str, StoredSwap] = {}
         self._origins: dict[str, str | None] = {}
         self._kept: set[str] = set()
+        self._paying_since: dict[str, float] = {}
         self._parts: dict[str, int] = {}
         self._spending: set[str] = set()
         self._undecided: set[str] = set()
@@ -76,10 +82,13 @@ class Inventory:
             self._open.pop(swap_id, None)
             self._origins.pop(swap_id, None)
             self._kept.discard(swap_id)
+            self._paying_since.pop(swap_id, None)
             self._parts.pop(swap_id, None)
             self._spending.discard(swap_id)
             return
         self._open[swap_id] = swap
+        if isinstance(swap.state, Paying):
+            self._paying_since.setdefault(swap_id, self._clock.monotonic_s())
         if swap_id not in self._spending and isinstance(swap.state, Locking | Claiming):
             self._spends(swap_id)
             if isinstance(swap.state, Locking):
@@ -114,12 +123,30 @@ class Inventory:
         """Token base units that promised locks will still take out of the account. What is locked already has left it."""
         return self._sum(SwapDirection.REVERSE, (Invoiced, Locking), without)
 
-    def lightning_bound_msat(self, without: AbstractSet[str] = frozenset()) -> int:
-        """Millisatoshi that promised payments may still take out of the channels, routing included."""
+    def lightning_bound_msat(
+        self, without: AbstractSet[str] = frozenset(), taken_msat: Mapping[str, int] = MappingProxyType({})
+    ) -> int:
+        """Millisatoshi that promised payments may still take out of the channels, routing included.
+
+        ``taken_msat``: what payments that are under way have taken out already, by swap.
+        """
         return sum(
-            swap.deal.terms.invoice_amount_msat + swap.deal.terms.routing_fee_limit_msat
+            max(0, _payment_msat(swap) - taken_msat.get(swap.deal.id, 0))
             for swap in self._of(SwapDirection.SUBMARINE, (Offered, Paying), without)
         )
+
+    def held_outgoing(self) -> tuple[StoredSwap, ...]:
+        """Submarine swaps that have been paying for longer than new attempts are made, the largest first.
+
+        What is in flight of them now stays there, or comes back.
+        """
+        now = self._clock.monotonic_s()
+        held = (
+            swap
+            for swap in self._of(SwapDirection.SUBMARINE, (Paying,), frozenset())
+            if now - self._paying_since[swap.deal.id] > swap.deal.terms.timing.payment_time_limit_s
+        )
+        return tuple(sorted(held, key=_payment_msat, reverse=True))
 
     def unsafe_token(self, without: AbstractSet[str] = frozenset()) -> int:
         """Token base units of locks that we pay for before they are safe: a stalled batcher undoes them together.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from layer2 import Clock
@@ -53,6 +55,13 @@ class Wanted:
     """What our payment takes out of the channels, routing included."""
     spendable_msat: int = 0
     """What the channels hold."""
+    taken_msat: Mapping[str, int] = MappingProxyType({})
+    """What payments that are under way have taken out of the channels already, by swap."""
+
+
+def _short_of_msat(inventory: Inventory, wanted: Wanted, without: AbstractSet[str]) -> int:
+    """What the channels lack for the payment that is wanted; not above 0: nothing."""
+    return wanted.pay_msat + inventory.lightning_bound_msat(without, wanted.taken_msat) - wanted.spendable_msat
 
 
 class Room:
@@ -96,14 +105,14 @@ class Room:
         Raises:
             SwapRefused: ``rule`` names the cap; InsufficientFunds: not enough gas of ours.
         """
-        balance, idle = await self._find(wanted, origin)
+        wanted, balance, idle = await self._find(wanted, origin)
         if idle:
             await self._withdraw(idle)
             # Whether they are gone, and nothing else has come: only what is stored now counts.
             await self._check(wanted, balance, frozenset())
 
-    async def _find(self, wanted: Wanted, origin: str | None) -> tuple[int, tuple[str, ...]]:
-        """What the account holds, and the offers without which there is room."""
+    async def _find(self, wanted: Wanted, origin: str | None) -> tuple[Wanted, int, tuple[str, ...]]:
+        """What is wanted beside what is paid already, what the account holds, and the offers without which there is room."""
         if wanted.policy.depth is Depth.INCLUDED:
             lag = await self._chain.safe_lag_s(self._clock.now_ms() // 1000)
             if lag is None or lag > self._max_safe_lag_s:
@@ -112,6 +121,8 @@ class Room:
                 )
         if wanted.direction is SwapDirection.REVERSE:
             await self._held.count()
+        if wanted.pay_msat and (short_msat := _short_of_msat(self._inventory, wanted, frozenset())) > 0:
+            wanted = replace(wanted, taken_msat=await self._held.taken_msat(short_msat))
         balance = await self._chain.token_balance()
         idle: tuple[str, ...] = ()
         try:
@@ -120,7 +131,7 @@ class Room:
             idle = await self._in_the_way(wanted, balance, origin)
             if not idle:
                 raise
-        return balance, idle
+        return wanted, balance, idle
 
     async def _check(self, wanted: Wanted, balance: int, without: AbstractSet[str]) -> None:
         inventory, caps = self._inventory, self._settings
@@ -129,7 +140,7 @@ class Room:
         )
         if balance - inventory.token_bound(without) < wanted.token:
             raise SwapRefused("the account does not hold enough now", rule="liquidity")
-        if wanted.pay_msat and wanted.spendable_msat - inventory.lightning_bound_msat(without) < wanted.pay_msat:
+        if wanted.pay_msat and _short_of_msat(inventory, wanted, without) > 0:
             raise SwapRefused("the channels do not hold enough now", rule="liquidity")
         inventory.check_gas(caps, await self._chain.check_gas(inventory.active - len(without) + 1))
 

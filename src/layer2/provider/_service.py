@@ -213,6 +213,8 @@ class ProviderService:
         await self._room.check(wanted, origin)
         await self._hashes.check_submarine(invoice.payment_hash, invoice.timestamp, origin=origin)
         async with self._offering.turn(origin):
+            # What was read before the turn came may be paid out by now.
+            wanted = replace(wanted, spendable_msat=(await self._node.info()).spendable_msat)
             await self._room.require(wanted, origin)
             await self._hashes.check_one_way(invoice.payment_hash)
             lock = self._lock(
