@@ -9,7 +9,7 @@ from layer2 import EvmAddress
 from layer2.config import DepthRule
 from layer2.errors import AmountError, InsufficientFunds, NodeConnectionError, NodeError, NotFound, SwapRefused
 from layer2.lightning import InvoiceState, PaymentState, decode_invoice, encode_invoice
-from layer2.swaps import BOB_TIMING, FORBIDDEN_HASHES, Failed, Locking, LockStatus, Offered, Paying
+from layer2.swaps import BOB_TIMING, DEVNET_TIMING, FORBIDDEN_HASHES, Failed, Locking, LockStatus, Offered, Paying
 from layer2.terms import DepthPolicy
 from layer2.transactions import Depth
 
@@ -55,10 +55,18 @@ async def test_a_reverse_offer_carries_a_hold_invoice_of_the_amount_and_fee(worl
     assert record.is_hold
 
 
-async def test_a_reverse_swap_whose_depth_takes_too_long_is_refused(world):
-    long = DepthPolicy(depth=Depth.INCLUDED, confirmations=10_000)
-    await refused(world.reverse(depth_policy=long), "timelock")
+@pytest.mark.parametrize("timing", [DEVNET_TIMING, BOB_TIMING], ids=lambda timing: timing.name)
+async def test_a_client_waits_for_no_longer_than_finality(make_world, timing):
+    """It chooses the depth, and the provider's lock is bound for so much longer: nothing is deeper than what is final."""
+    world = await make_world(timing=timing)
+    most = timing.finality_s // timing.evm_block_s
+    await refused(world.reverse(depth_policy=DepthPolicy(depth=Depth.INCLUDED, confirmations=most + 1)), "depth_policy")
     assert nothing_left(world)
+    longest = await world.reverse(depth_policy=DepthPolicy(depth=Depth.FINALIZED))
+    for policy in (DepthPolicy(depth=Depth.INCLUDED, confirmations=most), SAFE):
+        terms = (await world.reverse(depth_policy=policy)).signed_terms.terms
+        assert terms.depth_policy == policy
+        assert terms.lock.timelock <= longest.signed_terms.terms.lock.timelock
 
 
 async def test_swap_ids_are_not_guessable(world):
@@ -428,7 +436,9 @@ class TestSearchOfTheChain:
     async def test_a_refused_reverse_request_costs_none(self, make_world):
         world = await make_world(max_held_per_channel=1, max_amount=10**9, max_locked_total=10**12)
         await refused(world.reverse(onchain_amount=999), "limits")
-        await refused(world.reverse(depth_policy=DepthPolicy(depth=Depth.INCLUDED, confirmations=10_000)), "timelock")
+        await refused(
+            world.reverse(depth_policy=DepthPolicy(depth=Depth.INCLUDED, confirmations=10_000)), "depth_policy"
+        )
         world.account.balance = 10**12
         await refused(world.reverse(onchain_amount=100_000_000), "liquidity")
         assert world.searched == []

@@ -44,6 +44,7 @@ from layer2.swaps import (
     SwapEngine,
     SwapResponse,
     SwapStatus,
+    depth_wait_s,
     min_invoice_life_s,
     reverse_final_cltv,
     reverse_lock_by,
@@ -253,8 +254,9 @@ class ProviderService:
         self._check_limits(amount_sat)
         fee_sat = self._settings.fee(amount_sat)
         timing, policy = self._place.timing, request.depth_policy
-        if reverse_timelock(timing, policy, 0) > timing.max_timelock_s:
-            raise _refuse("timelock", "the depth that is asked for takes so long that the lock would be too long")
+        if depth_wait_s(timing, policy) > timing.finality_s:
+            # Our lock is bound for so much longer, and nothing is safer than what is final.
+            raise _refuse("depth_policy", "so many confirmations take longer than finality: ask for finalized")
         await self._hashes.check_store(payment_hash, SwapDirection.REVERSE)
         wanted = Wanted(
             direction=SwapDirection.REVERSE, amount_sat=amount_sat, policy=policy, token=request.onchain_amount
