@@ -1,7 +1,9 @@
 """The demonstration from end to end, and its proofs with the network gone."""
 
+import asyncio
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -9,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from layer2 import ConfigurationError
 from layer2.cli._exit import ExitCode
+from layer2.cli._proof_files import read_proof, write_proof
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
@@ -53,6 +57,60 @@ def test_both_directions_and_a_third_party_are_settled_and_every_satoshi_is_acco
     lightning = int(result["after"]["lightning_msat"]) - int(result["before"]["lightning_msat"])
     routing_msat = -lightning - fees[1] * 1000
     assert 0 < routing_msat < 10_000
+
+
+class Believing:
+    """A manager that takes every proof for good."""
+
+    async def check_cross_layer_proof_async(self, proof):
+        return self
+
+    def raise_if_failed(self):
+        pass
+
+
+def contents(folder):
+    return {file.name: file.read_text() for file in folder.iterdir() if file.is_file()}
+
+
+def test_a_proof_is_for_its_owners_eyes_and_replaces_an_older_one(proofs):
+    was = contents(proofs)
+    proof = read_proof(proofs / "1-bob-to-lightning.json")
+    for _ in range(2):
+        before = os.umask(0)
+        try:
+            files = asyncio.run(write_proof(Believing(), proof, proofs / "new" / "proof.json"))
+        finally:
+            os.umask(before)
+        for file in (files.proof, files.trusted):
+            assert file.stat().st_mode & 0o777 == 0o600
+        assert sorted(contents(proofs / "new")) == ["proof.json", "proof.trusted.json"]
+    assert read_proof(files.proof) == proof
+    assert {name: text for name, text in contents(proofs).items() if name in was} == was
+
+
+@pytest.mark.parametrize("name", ["proof.json", "proof.trusted.json"])
+@pytest.mark.parametrize("there", ["link", "dangling", "folder", "pipe"])
+def test_a_proof_is_written_over_nothing_but_a_file(proofs, name, there):
+    """Somebody else may have put a link into a folder that both may write."""
+    folder = proofs / "shared"
+    folder.mkdir()
+    precious = proofs / "precious"
+    precious.write_text("precious")
+    match there:
+        case "link":
+            (folder / name).symlink_to(precious)
+        case "dangling":
+            (folder / name).symlink_to(proofs / "made by the link")
+        case "folder":
+            (folder / name).mkdir()
+        case "pipe":
+            os.mkfifo(folder / name)
+    with pytest.raises(ConfigurationError, match=re.escape(name)):
+        asyncio.run(write_proof(Believing(), read_proof(proofs / "1-bob-to-lightning.json"), folder / "proof.json"))
+    assert precious.read_text() == "precious"
+    assert not (proofs / "made by the link").exists()
+    assert not [file for file in folder.iterdir() if file.name.endswith(".tmp")]
 
 
 def test_it_says_what_is_simulated(demo):

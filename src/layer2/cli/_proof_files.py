@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -46,7 +49,7 @@ async def write_proof(manager: Layer2Manager, proof: TransferProof, path: Path) 
     """Check a proof against our own node, then write it, and its blocks beside it.
 
     Raises:
-        ProofError: it does not verify. ConfigurationError: a file cannot be written.
+        ProofError: it does not verify. ConfigurationError: a file cannot be written, or a link lies at its place.
     """
     report = await manager.check_cross_layer_proof_async(proof)
     report.raise_if_failed()
@@ -69,10 +72,29 @@ async def write_proof(manager: Layer2Manager, proof: TransferProof, path: Path) 
 def _write(files: ProofFiles, proof: str, trusted: str) -> None:
     try:
         files.proof.parent.mkdir(parents=True, exist_ok=True)
-        files.proof.write_text(proof + "\n", encoding="utf-8")
-        files.trusted.write_text(trusted, encoding="utf-8")
+        _put(files.proof, proof + "\n")
+        _put(files.trusted, trusted)
     except OSError as error:
-        raise ConfigurationError(f"cannot write {files.proof}: {error.strerror}", path=str(files.proof)) from error
+        raise ConfigurationError(
+            f"cannot write {files.proof} and {files.trusted.name}: {error.strerror}", path=str(files.proof)
+        ) from error
+
+
+def _put(path: Path, text: str) -> None:
+    """Write a file whole or not at all, for nobody but its owner to read, and over nothing but a file."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise FileExistsError(errno.EEXIST, "what is there is a link, or no file")
+    fresh = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def read_proof(path: Path) -> TransferProof:
