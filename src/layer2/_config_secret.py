@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from layer2._config_file import check_not_writable
 from layer2.errors import ConfigurationError
 
-__all__ = ["Secret", "check_protected", "check_signer", "public_url", "read_secret_file"]
+__all__ = ["Secret", "check_signer", "is_plain_http_elsewhere", "public_url", "read_secret_file"]
 
 _KEY_TEXT = re.compile(rb"\s*(?:0x)?[0-9a-fA-F]{64}\s*")
 MAX_SECRET_BYTES = 64 * 1024
@@ -147,22 +147,12 @@ def public_url(url: str | None) -> str | None:
     return f"{parts.scheme}://{host}{f':{port}' if port else ''}" if parts.scheme else "***"
 
 
-def check_protected(provider_url: str | None) -> None:
-    """Refuse a provider that anybody on the way could stand for.
-
-    Raises:
-        ConfigurationError: plain HTTP to another machine.
-    """
-    if provider_url is None or provider_url.startswith("https://"):
-        return
+def is_plain_http_elsewhere(url: str) -> bool:
+    """Whether a URL is plain HTTP to another machine, where anybody on the way reads and answers."""
+    if not url.startswith("http://"):
+        return False
     try:
-        host = urlsplit(provider_url).hostname or ""
-        if host == "localhost" or ip_address(host).is_loopback:
-            return
+        host = urlsplit(url).hostname or ""
+        return not (host == "localhost" or ip_address(host).is_loopback)
     except ValueError:
-        pass
-    raise ConfigurationError(
-        "swap.provider_url is plain HTTP to another machine: anybody on the way could stand for the provider",
-        key="swap.provider_url",
-        hint="use https://, or set swap.provider_address to the provider's account, which it tells you by another way",
-    )
+        return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from ipaddress import ip_network
 
-from layer2._config_secret import public_url
+from layer2._config_secret import is_plain_http_elsewhere, public_url
 from layer2.errors import ConfigurationError
 
 __all__ = ["Section"]
@@ -42,6 +42,14 @@ class Section:
             key = f"{section}.{name}"
             raise ConfigurationError(
                 f"{key} must be a URL that starts with {' or '.join(f'{s}://' for s in schemes)}", key=key
+            )
+
+    def _no_plain_http(self, key: str, url: str | None, danger: str, otherwise: str) -> None:
+        if url is not None and is_plain_http_elsewhere(url):
+            raise ConfigurationError(
+                f"{key} is plain HTTP to another machine: anybody on the way {danger}",
+                key=key,
+                hint=f"use https://, or {otherwise}",
             )
 
     def _networks(self, section: str, name: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from layer2._config_secret import Secret, check_protected, check_signer
+from layer2._config_secret import Secret, check_signer
 from layer2._config_section import Section as _Section
 from layer2.addresses import EvmAddress
 from layer2.errors import ConfigurationError
@@ -38,6 +38,9 @@ __all__ = [
 CHAIN_IDS: Mapping[str, int] = {"bob": 60808, "bob-sepolia": 808813, "devnet": 60808, "embedded": 60808}
 _SENSITIVE = {"sensitive": True}
 """Metadata of text that may carry credentials, such as an endpoint's URL with an access key in its path."""
+_IF_PRIVATE = (
+    "where the network between is yours alone, as between containers of one machine, set {}.allow_plain_http = true"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -69,6 +72,8 @@ class BobConfig(_Section):
 
     rpc_url: str | None = field(default=None, metadata=_SENSITIVE)
     """JSON-RPC endpoint; None: the chain's public one."""
+    allow_plain_http: bool = False
+    """Take a ``rpc_url`` of plain HTTP to another machine: whoever is on the way can say what the chain holds."""
     chain: str | int = "bob"
     """``bob``, ``bob-sepolia``, ``devnet``, or the chain id of any other OP-Stack chain (which needs ``rpc_url``)."""
     htlc_contract: EvmAddress | None = None
@@ -84,6 +89,9 @@ class BobConfig(_Section):
 
     def __post_init__(self) -> None:
         self._url("bob", "rpc_url", "http", "https")
+        if not self.allow_plain_http:
+            danger = "could say what the chain holds, and have a payment made for nothing"
+            self._no_plain_http("bob.rpc_url", self.rpc_url, danger, _IF_PRIVATE.format("bob"))
         if isinstance(self.chain, str) and self.chain not in CHAIN_IDS:
             raise ConfigurationError(
                 f"bob.chain is {self.chain!r}, which is none of {', '.join(CHAIN_IDS)}",
@@ -116,6 +124,8 @@ class LightningConfig(_Section):
     """lnd's REST endpoint."""
     macaroon: Secret
     """The file's bytes, or their hexadecimal digits."""
+    allow_plain_http: bool = False
+    """Take a ``rest_url`` of plain HTTP to another machine: whoever is on the way gets the macaroon, and all that it opens."""
     kind: Literal["lnd"] = "lnd"
     """Which software the node runs."""
     tls_cert: Path | None = None
@@ -135,6 +145,9 @@ class LightningConfig(_Section):
 
     def __post_init__(self) -> None:
         self._url("lightning", "rest_url", "https", "http")
+        if not self.allow_plain_http:
+            danger = "could read the macaroon, and spend what it opens"
+            self._no_plain_http("lightning.rest_url", self.rest_url, danger, _IF_PRIVATE.format("lightning"))
         if self.tls_fingerprint is not None:
             digits = self.tls_fingerprint.replace(":", "").lower()
             if len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
@@ -244,7 +257,12 @@ class SwapConfig(_Section):
     def __post_init__(self) -> None:
         self._url("swap", "provider_url", "http", "https")
         if self.provider_address is None:
-            check_protected(self.provider_url)
+            self._no_plain_http(
+                "swap.provider_url",
+                self.provider_url,
+                "could stand for the provider",
+                "set swap.provider_address to the provider's account, which it tells you by another way",
+            )
         self._bounds(
             "swap",
             max_fee_basis_points=(0, 10_000),

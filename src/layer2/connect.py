@@ -148,6 +148,7 @@ async def connect_node(config: Layer2Config) -> LndNode:
             macaroon=section.macaroon_hex,
             certificate=None if section.tls_cert is None else _read(section.tls_cert),
             fingerprint=section.tls_fingerprint,
+            allow_plain_http=section.allow_plain_http,
             max_connections=min(pool.max_connections, pool.max_connections_per_host),
             connect_timeout_s=pool.connect_timeout_ms / 1000,
             idle_timeout_s=pool.idle_timeout_ms / 1000,

@@ -63,12 +63,12 @@ def test_a_named_file_must_exist(home, tmp_path):
 def test_variables_win_over_the_file_and_arguments_over_both(home, tmp_path):
     file = write(
         tmp_path / "layer2.toml",
-        'max_concurrency = 1\n[bob]\nrpc_url = "http://file"\nchain = "bob-sepolia"\nmax_unconfirmed_per_key = 3',
+        'max_concurrency = 1\n[bob]\nrpc_url = "https://file"\nchain = "bob-sepolia"\nmax_unconfirmed_per_key = 3',
     )
     environ = {
         **home,
         "LAYER2_MAX_CONCURRENCY": "2",
-        "LAYER2_BOB__RPC_URL": "http://environment",
+        "LAYER2_BOB__RPC_URL": "https://environment",
         "LAYER2_BOB__CHAIN": "808813",
         "LAYER2_ALLOW_READABLE_SECRETS": "true",
         "LAYER2_ASSETS__tBTC__CONTRACT": TOKEN,
@@ -78,7 +78,7 @@ def test_variables_win_over_the_file_and_arguments_over_both(home, tmp_path):
     config = Layer2Config.load(file, environ=environ, bob={"max_unconfirmed_per_key": 5})
     assert config.max_concurrency == 2
     assert config.allow_readable_secrets is True
-    assert config.bob == BobConfig(rpc_url="http://environment", chain=808813, max_unconfirmed_per_key=5)
+    assert config.bob == BobConfig(rpc_url="https://environment", chain=808813, max_unconfirmed_per_key=5)
     assert config.assets == {"tBTC": AssetConfig(contract=EvmAddress.parse(TOKEN))}
     assert config.depth_policy(1).depth is Depth.SAFE
     pool = ConnectionPoolConfig(max_connections=3)
@@ -218,24 +218,6 @@ def test_a_keystore_readable_by_everybody_is_refused(home, tmp_path):
     assert error.path == str(keystore)
     keystore.chmod(0o600)
     assert Layer2Config.load(environ=home).signer.keystore == keystore
-
-
-@pytest.mark.parametrize(
-    "url", ["http://swaps.example", "http://10.0.0.2:8787", "http://127.0.0.1.example", "http://[::2"]
-)
-def test_a_provider_that_anybody_on_the_way_could_be_is_refused(url):
-    with pytest.raises(ConfigurationError, match="plain HTTP") as caught:
-        SwapConfig(provider_url=url)
-    assert caught.value.key == "swap.provider_url"
-    address = EvmAddress.parse(TOKEN)
-    assert SwapConfig(provider_url=url, provider_address=address).provider_address == address
-
-
-@pytest.mark.parametrize(
-    "url", ["https://swaps.example", "http://127.0.0.1:1", "http://[::1]:1/x", "http://localhost:1"]
-)
-def test_a_provider_over_tls_or_on_this_machine_needs_no_address(url):
-    assert SwapConfig(provider_url=url).provider_address is None
 
 
 def of(monkeypatch, uid):
@@ -402,6 +384,7 @@ def test_written_settings_read_back_equal(tmp_path):
         [bob]
         chain = 808813
         rpc_url = "http://x/\\"quoted\\""
+        allow_plain_http = true
         [lightning]
         rest_url = "https://x"
         macaroon = {{ file = "m" }}
@@ -428,7 +411,7 @@ def test_written_settings_read_back_equal(tmp_path):
 @pytest.mark.parametrize("network", ["bob", "bob-sepolia", "devnet"])
 @pytest.mark.parametrize("provider", [False, True])
 def test_the_template_is_a_valid_start(tmp_path, network, provider):
-    text = template(network=network, rest_url=None, keystore=None, provider=provider, rpc_url="http://x")
+    text = template(network=network, rest_url=None, keystore=None, provider=provider, rpc_url="https://x")
     config = Layer2Config.load(write(tmp_path / "layer2.toml", text), environ={})
     assert config.network == network
     assert config.lightning is None

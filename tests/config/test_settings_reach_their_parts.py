@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from layer2 import BTC, Layer2Config, Layer2Manager, SwapRefused, SystemClock
+from layer2 import BTC, ConfigurationError, Layer2Config, Layer2Manager, SwapRefused, SystemClock
 from layer2 import Layer2ProtocolType as P
 from layer2.bob import DEVNET
 from layer2.config import BobConfig, ConnectionPoolConfig, LightningConfig, Secret, SwapConfig
@@ -82,3 +82,12 @@ async def test_the_connection_pool_of_both_nodes(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("layer2.connect.HttpTransport", lambda _, **options: options["limits"])
     limits: Any = connect_chain(config, chain_preset(config), SystemClock())
     assert (limits.max_connections, limits.connect_timeout_s, limits.idle_timeout_s) == (7, 1.5, 11.0)
+
+
+@pytest.mark.parametrize("url", ["http://10.1.2.3:8080", "http://127.8.8.8:8080"])
+async def test_plain_http_that_the_settings_take_reaches_the_node(url: str) -> None:
+    section = LightningConfig(rest_url=url, macaroon=Secret(b"\x01"), allow_plain_http="10." in url)
+    node = await connect_node(Layer2Config(network="devnet", lightning=section))
+    await node.close()
+    with pytest.raises(ConfigurationError):
+        LndNode.connect("http://10.1.2.3:8080", macaroon=b"\x01")

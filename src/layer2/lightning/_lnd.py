@@ -80,6 +80,7 @@ class LndNode:
         macaroon: bytes | str | None,
         certificate: str | None = None,
         fingerprint: bytes | str | None = None,
+        allow_plain_http: bool = False,
         private_route_hints: bool = False,
         hold_s: float = 60.0,
         look_up_s: float = 5.0,
@@ -91,7 +92,8 @@ class LndNode:
         """A node at ``url`` (``https://host:port``). Nothing is sent before the first call.
 
         ``macaroon`` is bytes or hexadecimal; ``certificate`` the text of ``tls.cert``; ``fingerprint`` the SHA-256 of the
-        certificate, as bytes or hexadecimal with or without colons.
+        certificate, as bytes or hexadecimal with or without colons. Plain ``http`` to another machine is refused unless
+        ``allow_plain_http``: it shows the macaroon to whoever is on the way.
 
         Raises:
             ConfigurationError: one of them is malformed.
@@ -101,6 +103,7 @@ class LndNode:
             macaroon=_as_bytes(macaroon, "lightning.macaroon"),
             certificate=certificate,
             fingerprint=_as_bytes(fingerprint, "lightning.tls_fingerprint"),
+            allow_plain_http=allow_plain_http,
             connect_timeout_s=connect_timeout_s,
             idle_timeout_s=idle_timeout_s,
             call_timeout_s=call_timeout_s,

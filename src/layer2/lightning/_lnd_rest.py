@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
+from layer2._config_secret import is_plain_http_elsewhere
 from layer2._retry_after import retry_after_s
 from layer2.errors import (
     AsyncRuntimeError,
@@ -41,6 +42,7 @@ class LndRest:
 
     Args:
         url: ``https://host:port``; ``http`` only to loopback (lnd started with ``--no-rest-tls``).
+        allow_plain_http: ``http`` to other machines too.
         macaroon: its bytes, or None for an lnd started with ``--no-macaroons``.
         certificate: the node's ``tls.cert`` (PEM), trusted for this node only.
         fingerprint: instead of it, the SHA-256 of the certificate: 32 bytes.
@@ -55,12 +57,13 @@ class LndRest:
         macaroon: bytes | None,
         certificate: str | None = None,
         fingerprint: bytes | None = None,
+        allow_plain_http: bool = False,
         connect_timeout_s: float = 10.0,
         idle_timeout_s: float = 30.0,
         call_timeout_s: float = 30.0,
         max_connections: int = 32,
     ) -> None:
-        self._base = _check_url(url)
+        self._base = _check_url(url, allow_plain_http=allow_plain_http)
         self._headers = {} if macaroon is None else {"Grpc-Metadata-macaroon": macaroon.hex()}
         self._ssl = _tls(self._base, certificate, fingerprint)
         self._connect_timeout_s = connect_timeout_s
@@ -253,12 +256,11 @@ def _connection_error(exc: Exception, endpoint: str) -> Layer2Error:
     return NodeConnectionError(f"the connection to lnd at {endpoint} broke", endpoint=endpoint, request_sent=True)
 
 
-def _check_url(url: str) -> str:
+def _check_url(url: str, *, allow_plain_http: bool) -> str:
     parts = urlsplit(url)
-    local = parts.hostname in ("localhost", "127.0.0.1", "::1")
     if parts.scheme not in ("https", "http") or not parts.hostname or parts.username or parts.query or parts.fragment:
         raise ConfigurationError("lnd's REST address is https://host:port", key="lightning.rest_url")
-    if parts.scheme == "http" and not local:
+    if not allow_plain_http and is_plain_http_elsewhere(url):
         raise ConfigurationError(
             "lnd is reached by https; plain http only on this machine", key="lightning.rest_url", hint="use https"
         )
