@@ -7,7 +7,8 @@ import signal
 import pytest
 from swap_worlds import make_deal
 
-from layer2 import SystemClock
+from layer2 import NodeConnectionError, SystemClock
+from layer2.bob import BobClient
 from layer2.cli._exit import ExitCode
 from layer2.storage import Store, SwapJournal
 from layer2.swaps import Locked, Role
@@ -119,6 +120,30 @@ def test_a_transfer_is_quoted_made_kept_and_shown(run, settings, environment):
     assert [event["state"] for event in shown["events"]][-1] == "settled"
     assert transfer_id in run("transfers", "list").out
     assert "settled" in run("transfers", "show", transfer_id).out
+
+
+@pytest.mark.parametrize("key", [None, "order-1"])
+def test_a_wait_that_ends_says_whether_the_same_command_pays_twice(run, settings, key):
+    keyed = () if key is None else ("--key", key)
+    ended = run("transfer", "bob", "lightning", "20000", "--yes", "--timeout", "0", "--json", *keyed)
+    error = ended.lines[-1]["error"]
+    assert (ended.code, error["type"]) == (ExitCode.UNFINISHED, "AsyncTimeout")
+    assert error["money_may_have_moved"] is True
+    assert error["retry_safe"] is (key is not None)
+    assert ("begins another transfer" in error["hint"]) is (key is None)
+
+
+@pytest.mark.parametrize("key", [None, "order-1"])
+def test_a_payment_whose_outcome_cannot_be_asked_for_is_safe_to_repeat_with_a_key_only(run, settings, monkeypatch, key):
+    async def unreachable(*_, **__):
+        raise NodeConnectionError("the endpoint is gone")
+
+    monkeypatch.setattr(BobClient, "wait_for_transaction_async", unreachable)
+    keyed = () if key is None else ("--key", key)
+    error = run("pay", "0x" + "11" * 20, "--amount", "1500", "--yes", "--json", *keyed).json["error"]
+    assert (error["type"], error["money_may_have_moved"]) == ("NodeConnectionError", True)
+    assert error["retry_safe"] is (key is not None)
+    assert ("pays a second time" in (error["hint"] or "")) is (key is None)
 
 
 def test_a_price_above_the_bound_is_refused_before_anything_is_sent(run, settings):

@@ -61,7 +61,10 @@ async def test_a_wait_that_ends_first_is_no_failure(network, settings, program):
     assert ended.code == ExitCode.UNFINISHED
     error = ended.lines[-1]["error"]
     assert error["type"] == "AsyncTimeout"
-    assert error["fields"]["transfer_id"] == ended.lines[0]["begun"]["id"]
+    transfer_id = ended.lines[0]["begun"]["id"]
+    assert error["fields"]["transfer_id"] == transfer_id
+    assert error["retry_safe"] is False
+    assert f"layer2 transfers resume {transfer_id} --until-done" in error["hint"]
     resumed = await asyncio.to_thread(program, "transfers", "resume", "--until-done", "--json")
     assert (resumed.code, [t["state"] for t in resumed.json]) == (0, ["settled"])
 

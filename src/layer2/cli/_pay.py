@@ -12,6 +12,7 @@ from layer2.cli._cli import Cli
 from layer2.cli._command import command
 from layer2.cli._confirm import confirm
 from layer2.cli._exit import ExitCode
+from layer2.cli._follow import begun
 from layer2.cli._session import writer
 from layer2.cli._text import sat
 from layer2.lightning import decode_invoice
@@ -57,7 +58,8 @@ async def pay(
                 tx_id = status.tx_id
             else:
                 tx_id = await protocol.transfer_asset_async(BTC, amount, address, idempotency_key=key, timeout=None)
-                status = await protocol.wait_for_transaction_async(tx_id)
+                with begun(f"look for {tx_id} at your node first: the same command again pays a second time", key=key):
+                    status = await protocol.wait_for_transaction_async(tx_id)
     cli.emit({"tx_id": str(tx_id), "outcome": status.outcome.value, "depth": status.depth.name.lower()})
     cli.say(f"{status.outcome.value}: {tx_id}" + (f" ({status.reason})" if status.reason else ""))
     if status.succeeded:

@@ -14,13 +14,14 @@ from layer2.cli._cli import Cli
 from layer2.cli._command import command
 from layer2.cli._confirm import confirm
 from layer2.cli._exit import ExitCode
-from layer2.cli._follow import finish
+from layer2.cli._follow import begun, finish
 from layer2.cli._proof_files import write_proof
 from layer2.cli._session import writer
 from layer2.cli._text import sat
 from layer2.cli._views import quote_json, quote_table, transfer_json
 
 if TYPE_CHECKING:
+    from layer2 import Layer2Manager
     from layer2.transfers import Payer
 
 __all__ = ["add_to"]
@@ -66,21 +67,29 @@ async def transfer(
         if not await asyncio.to_thread(confirm, cli, question, yes=yes):
             cli.say("nothing was sent")
             return ExitCode.REFUSED
-        begun = await manager.start_cross_layer_transfer_async(
+        moved = await manager.start_cross_layer_transfer_async(
             BTC, amount, source, destination, recipient=recipient, max_fee=max_fee, idempotency_key=key, payer=payer
         )
-        _announce(cli, begun, anyone=anyone)
-        with cli.working("moving"):
-            found = await finish(cli, begun, timeout_s=timeout, stream=True)
-        files = None
-        if proof is not None:
-            files = await write_proof(manager, found, proof)
-        result = await manager.get_transfer_async(begun.id)
-        cli.emit({"transfer": transfer_json(result), "proof_file": None if files is None else str(files.proof)})
-        cli.say(f"settled: {sat(amount)} arrived on {destination}", style="bold green")
-        if files is not None:
-            cli.say(f"proof: {files.proof}; check it with: layer2 proof verify {files.proof}")
+        _announce(cli, moved, anyone=anyone)
+        resume = f"layer2 transfers resume {moved.id} --until-done; the same command again begins another transfer"
+        with begun(resume, key=key):
+            await _finish(cli, manager, moved, proof, timeout_s=timeout)
     return ExitCode.OK
+
+
+async def _finish(
+    cli: Cli, manager: Layer2Manager, moved: Transfer, proof: Path | None, *, timeout_s: float | None
+) -> None:
+    with cli.working("moving"):
+        found = await finish(cli, moved, timeout_s=timeout_s, stream=True)
+    files = None
+    if proof is not None:
+        files = await write_proof(manager, found, proof)
+    result = await manager.get_transfer_async(moved.id)
+    cli.emit({"transfer": transfer_json(result), "proof_file": None if files is None else str(files.proof)})
+    cli.say(f"settled: {sat(result.quote.amount)} arrived on {result.quote.destination}", style="bold green")
+    if files is not None:
+        cli.say(f"proof: {files.proof}; check it with: layer2 proof verify {files.proof}")
 
 
 def _check_layers(source: str, destination: str) -> None:
