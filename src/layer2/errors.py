@@ -380,7 +380,8 @@ class StoreInUse(StorageError):
         """The error for a store at ``url`` that ``holder`` has open."""
         return cls(
             f"the store {url} is in use by {holder}",
-            hint="stop that process, use a read-only command, or give this one a store of its own",
+            hint="stop that process, use a read-only command, or give this one a store and an account of its own; "
+            "idempotency keys hold within one store only",
             holder=holder,
             url=url,
         )

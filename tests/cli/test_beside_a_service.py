@@ -41,6 +41,9 @@ def test_readers_work_beside_a_running_service_and_a_second_writer_is_refused(se
     error = refused.json["error"]
     assert str(service.pid) in error["message"]
     assert "read-only" in error["hint"]
+    # A second store with the same account would have two senders take each other's nonces, and pay a key's order again.
+    assert "a store and an account of its own" in error["hint"]
+    assert "within one store only" in error["hint"]
     assert run("transfer", "bob", "lightning", "20000", "--yes").code == ExitCode.STORE_IN_USE
 
 
