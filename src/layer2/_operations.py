@@ -187,7 +187,7 @@ class Operations:
         if self._loop is None:
             raise AsyncRuntimeError(
                 f"{what}: {self._owner} is not initialised",
-                hint="await initialize_async() or initialize_all_async() first",
+                hint="await initialize_all_async() of its manager first, or initialize_async() of a layer of its own",
             )
         if os.getpid() != self._pid:
             raise AsyncRuntimeError(

@@ -429,6 +429,8 @@ class TransferService:
             error.run_again_by = None if swap is None else self._engine.act_by(swap.id)
             error.money_may_have_moved = swap is not None
             error.retry_safe = swap is None or arguments.idempotency_key is not None
+            if swap is None:
+                error.hint = "nothing was begun: ask again, with more time"
             raise
         except TaskCancelled as error:
             swap = await self._stored(ids)
@@ -438,6 +440,10 @@ class TransferService:
                 error.run_again_by = (await self.get(swap.id)).act_by if error.goes_on else None
             error.money_may_have_moved = error.goes_on
             error.retry_safe = not error.goes_on or arguments.idempotency_key is not None
+            if not error.goes_on:
+                error.hint = (
+                    "nothing was begun, or it was abandoned before anything was bound: ask again, with more time"
+                )
             raise
         except asyncio.CancelledError:
             # The task's own cancellation: ask for the transfer to be abandoned, and let the exception pass at once.

@@ -329,6 +329,11 @@ class IdempotencyConflict(Layer2Error):
 
     key: str | None = None
 
+    @classmethod
+    def of(cls, key: str) -> Self:
+        """The error for a call whose arguments are not those of the key's first call."""
+        return cls("the idempotency key was used with other arguments", key=key, hint="take a new key")
+
 
 class SwapError(Layer2Error):
     """A swap did not settle."""
@@ -354,7 +359,6 @@ class SwapExpired(SwapError):
 class SwapRefunded(SwapError):
     """It failed and the user's money came back, less gas."""
 
-    refund_tx: str | None = None
     default_money_may_have_moved = True
     default_retry_safe = True
 

@@ -266,7 +266,7 @@ class Layer2Manager:
         for name in (Layer2ProtocolType.BOB, Layer2ProtocolType.LIGHTNING):
             if name in self._failures:
                 raise self._failures[name]
-        if self._factory is None:
+        if self._factory is None and not self._given:
             raise AsyncRuntimeError(
                 f"{what}: the manager is not initialised", hint="await initialize_all_async() first"
             )
@@ -420,7 +420,7 @@ class Layer2Manager:
                 wait, timeout=timeout, cancel=cancel, what="waiting for all transfers", slot=False, repeatable=True
             )
         except (AsyncTimeout, TaskCancelled) as error:
-            error.run_again_by = engine.run_again_by
+            error.run_again_by, error.hint = engine.run_again_by, "they go on while the manager is open: wait again"
             raise
         if stuck := engine.stuck_swaps:
             from layer2._transfer_view import needs_attention

@@ -35,7 +35,6 @@ FIELDS: dict[str, Any] = {
     "position": 4,
     "quote": TX_ID,
     "reason": "execution reverted",
-    "refund_tx": "0x" + "22" * 32,
     "request_sent": False,
     "retry_after_s": 30,
     "rule": "place",

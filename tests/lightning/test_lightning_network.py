@@ -171,6 +171,20 @@ async def test_a_key_binds_its_arguments(line, alice):
     assert (await line.bob.lookup_invoice(second.payment_hash)).state is InvoiceState.OPEN
 
 
+async def test_a_refused_call_leaves_its_key_to_the_next(line, alice, clock):
+    """An order's number is the key, and the first try was for a wrong amount, or came too late."""
+    invoice = await line.bob.create_invoice(amount_msat=10_000)
+    with pytest.raises(AmountError):
+        await alice.transfer_asset_async(BTC, 9, invoice.text, idempotency_key="k")
+    tx_id = await alice.transfer_asset_async(BTC, 10, invoice.text, idempotency_key="k")
+    assert await alice.transfer_asset_async(BTC, 10, invoice.text, idempotency_key="k") == tx_id
+    late, later = [await line.bob.create_invoice(amount_msat=10_000, expiry_s=seconds) for seconds in (60, 600)]
+    clock.advance(120)
+    with pytest.raises(Expired):
+        await alice.submit_transaction_async(LightningPayment(invoice=late.text, idempotency_key="l"))
+    assert (await alice.submit_transaction_async(LightningPayment(invoice=later.text, idempotency_key="l"))).succeeded
+
+
 async def test_the_same_key_returns_a_failure_and_another_one_tries_again(line, alice):
     invoice = await line.bob.create_invoice(amount_msat=1_000_000)
     channel = line.second.balance_msat

@@ -100,6 +100,18 @@ async def test_a_lightning_address_is_paid_and_a_repeated_key_does_not_ask_again
     await layer.close_async()
 
 
+async def test_a_service_that_gave_no_invoice_leaves_the_key_to_the_next_call(line, service, client):
+    layer = LightningNetwork(line.alice, clock=line.clock, lnurl=client)
+    await layer.initialize_async()
+    with pytest.raises(NodeConnectionError):
+        await layer.transfer_asset_async(
+            BTC, 20, LnurlPay(url="http://127.0.0.1:1/lnurlp/bob"), idempotency_key="order"
+        )
+    await layer.transfer_asset_async(BTC, 21, str(service.address), idempotency_key="order")
+    assert service.amounts == [21_000]
+    await layer.close_async()
+
+
 @pytest.mark.parametrize("amount", [999, 10_000_001])
 async def test_amounts_outside_the_services_bounds_are_not_asked_for(service, client, amount):
     with pytest.raises(AmountError, match="1000 to 10000000"):

@@ -13,19 +13,24 @@ class OperationJournal(Protocol):
     """Keeps, for each idempotency key, the digest of the arguments and the decision that was taken under it.
 
     The decision names what will be sent (the invoice to pay), and is stored before it is sent. Paying it is idempotent by
-    itself, so whoever finds a decision goes on from there.
+    itself, so whoever finds a decision goes on from there. Before there is a decision nothing was sent, and a key is bound to
+    nothing: a call that was refused leaves it to the next one.
     """
 
     async def begin(self, key: str, digest: bytes) -> str | None:
-        """Bind the key to the arguments. Returns the decision taken under it, None if there is none yet.
+        """Note the arguments. Returns the decision taken under the key, None if there is none yet.
 
         Raises:
-            IdempotencyConflict: the key is bound to other arguments.
+            IdempotencyConflict: the decision was taken with other arguments.
         """
         ...
 
-    async def finish(self, key: str, outcome: str) -> str:
-        """Store the decision, unless there is one. Returns the one that stands."""
+    async def finish(self, key: str, digest: bytes, outcome: str) -> str:
+        """Store the decision, unless there is one. Returns the one that stands.
+
+        Raises:
+            IdempotencyConflict: other arguments were noted meanwhile.
+        """
         ...
 
 
@@ -37,13 +42,17 @@ class MemoryJournal:
         self._outcomes: dict[str, str] = {}
 
     async def begin(self, key: str, digest: bytes) -> str | None:
-        """Bind the key to the arguments."""
-        if self._digests.setdefault(key, digest) != digest:
-            raise IdempotencyConflict(
-                "the idempotency key was used with other arguments", key=key, hint="take a new key"
-            )
+        """See ``OperationJournal``."""
+        if key not in self._outcomes:
+            self._digests[key] = digest
+        self._check(key, digest)
         return self._outcomes.get(key)
 
-    async def finish(self, key: str, outcome: str) -> str:
-        """Store the decision, unless there is one."""
+    async def finish(self, key: str, digest: bytes, outcome: str) -> str:
+        """See ``OperationJournal``."""
+        self._check(key, digest)
         return self._outcomes.setdefault(key, outcome)
+
+    def _check(self, key: str, digest: bytes) -> None:
+        if self._digests[key] != digest:
+            raise IdempotencyConflict.of(key)

@@ -125,7 +125,9 @@ class LightningNetwork(NodeLayer):
                     transaction.time_limit_s,
                 )
                 attached = await self._journal.begin(transaction.idempotency_key, digest) is not None
-                await self._journal.finish(transaction.idempotency_key, decision)
+                if not attached:
+                    await self._check_payable(invoice, transaction.amount_msat)
+                await self._journal.finish(transaction.idempotency_key, digest, decision)
             return await self._pay(invoice, transaction, attached=attached)
 
         record = await self._operations.run(
@@ -135,25 +137,35 @@ class LightningNetwork(NodeLayer):
 
     async def _pay(self, invoice: Invoice, payment: LightningPayment, *, attached: bool) -> PaymentRecord:
         """Pay, or go on with the payment that is there. ``attached``: begun before under the same key, so never begun anew."""
-        info = self._ready("paying")
         if attached:
             known = await self._node.lookup_payment(invoice.payment_hash)
             if known.state in (PaymentState.SUCCEEDED, PaymentState.FAILED):
                 return known
-        try:
-            amount = check_payable(invoice, payment.amount_msat, info, self._clock.now_ms() // 1000, self._limits)
-        except (InvoiceError, Expired, AmountError):
-            known = await self._node.lookup_payment(invoice.payment_hash)
-            if known.state is PaymentState.NONE:
-                raise
-            if known.state is not PaymentState.IN_FLIGHT:
-                return known
-            amount = known.amount_msat
+        amount = await self._check_payable(invoice, payment.amount_msat)
+        if isinstance(amount, PaymentRecord):
+            if amount.state is not PaymentState.IN_FLIGHT:
+                return amount
+            amount = amount.amount_msat
         return await self._node.pay(
             invoice.text,
             amount_msat=None if invoice.amount_msat is not None else amount,
             **limits_of(payment, amount, self._limits),
         )
+
+    async def _check_payable(self, invoice: Invoice, amount_msat: int | None) -> int | PaymentRecord:
+        """What to pay, in msat; or the payment that is there of an invoice that cannot be paid any more.
+
+        Raises:
+            InvoiceError, Expired, AmountError: it cannot be paid, and the node never began to.
+        """
+        info = self._ready("paying")
+        try:
+            return check_payable(invoice, amount_msat, info, self._clock.now_ms() // 1000, self._limits)
+        except (InvoiceError, Expired, AmountError):
+            known = await self._node.lookup_payment(invoice.payment_hash)
+            if known.state is PaymentState.NONE:
+                raise
+            return known
 
     async def transfer_asset_async(
         self,
@@ -222,13 +234,14 @@ class LightningNetwork(NodeLayer):
         begun: list[TxId],
     ) -> PaymentRecord:
         decision: str | None = None
+        digest = _digest("transfer", "BTC", amount, address.kind, str(address))
         if key is not None:
-            decision = await self._journal.begin(key, _digest("transfer", "BTC", amount, address.kind, str(address)))
+            decision = await self._journal.begin(key, digest)
         attached = decision is not None
         if decision is None:
             decision = await self._decide(address, amount)
             if key is not None:
-                decision = await self._journal.finish(key, decision)
+                decision = await self._journal.finish(key, digest, decision)
         plan = json.loads(decision)
         if isinstance(address, NodeId):
             return await self._keysend(
@@ -243,16 +256,20 @@ class LightningNetwork(NodeLayer):
         return await self._pay(invoice, payment, attached=attached)
 
     async def _decide(self, address: InvoiceText | LightningAddress | LnurlPay | NodeId, amount: int) -> str:
-        """What will be sent, as the journal keeps it: after this, asking again can only send the same."""
+        """What will be sent, as the journal keeps it: after this, asking again can only send the same.
+
+        Raises:
+            InvoiceError, Expired, AmountError, NodeError: nothing can be sent, and the key stays free.
+        """
         match address:
             case NodeId():
                 return json.dumps({"preimage": self._random_bytes(32).hex()})
             case InvoiceText():
-                payment_msat(decode_invoice(address.text), amount)
-                return json.dumps({"invoice": address.text})
+                invoice = decode_invoice(address.text)
             case LightningAddress() | LnurlPay():
                 invoice = await self._lnurl.fetch_invoice(address, amount * 1000)
-                return json.dumps({"invoice": invoice.text})
+        await self._check_payable(invoice, payment_msat(invoice, amount))
+        return json.dumps({"invoice": invoice.text})
 
     async def _keysend(
         self, node_id: NodeId, amount_msat: int, preimage: bytes, begun: list[TxId], *, attached: bool

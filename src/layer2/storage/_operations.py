@@ -23,20 +23,21 @@ class SqlOperationJournal:
         self._scope = scope
 
     async def begin(self, key: str, digest: bytes) -> str | None:
-        """Bind the key to the arguments. Returns the decision taken under it, None if there is none yet.
+        """Note the arguments. Returns the decision taken under the key, None if there is none yet.
 
         Raises:
-            IdempotencyConflict: the key is bound to other arguments.
+            IdempotencyConflict: the decision was taken with other arguments.
         """
         return await self._store.run(_begin, self._scope, key, digest, self._store.clock.now_ms())
 
-    async def finish(self, key: str, outcome: str) -> str:
+    async def finish(self, key: str, digest: bytes, outcome: str) -> str:
         """Store the decision, unless there is one. Returns the one that stands.
 
         Raises:
-            StorageError: the key was never bound.
+            IdempotencyConflict: other arguments were noted meanwhile.
+            StorageError: the key was never noted.
         """
-        return await self._store.run(_finish, self._scope, key, outcome)
+        return await self._store.run(_finish, self._scope, key, digest, outcome)
 
 
 def _begin(conn: Connection, scope: str, key: str, digest: bytes, at_ms: int) -> str | None:
@@ -46,16 +47,25 @@ def _begin(conn: Connection, scope: str, key: str, digest: bytes, at_ms: int) ->
     if found is None:
         conn.execute(insert(operation).values(scope=scope, key=key, digest=digest.hex(), begun_at_ms=at_ms))
         return None
-    if found.digest != digest.hex():
-        raise IdempotencyConflict("the idempotency key was used with other arguments", key=key, hint="take a new key")
     outcome: str | None = found.outcome
+    if outcome is None:
+        # Nothing was sent under it: whoever noted it was refused, or has not decided yet and will find the key taken.
+        row = (operation.c.scope == scope, operation.c.key == key)
+        conn.execute(update(operation).where(*row).values(digest=digest.hex(), begun_at_ms=at_ms))
+    elif found.digest != digest.hex():
+        raise IdempotencyConflict.of(key)
     return outcome
 
 
-def _finish(conn: Connection, scope: str, key: str, outcome: str) -> str:
+def _finish(conn: Connection, scope: str, key: str, digest: bytes, outcome: str) -> str:
     row = (operation.c.scope == scope, operation.c.key == key)
-    conn.execute(update(operation).where(*row, operation.c.outcome.is_(None)).values(outcome=outcome))
-    stands: str | None = conn.execute(select(operation.c.outcome).where(*row)).scalar_one_or_none()
+    found = conn.execute(select(operation.c.digest, operation.c.outcome).where(*row)).one_or_none()
+    if found is None:
+        raise StorageError(f"the idempotency key {key!r} was never noted with arguments")
+    if found.digest != digest.hex():
+        raise IdempotencyConflict.of(key)
+    stands: str | None = found.outcome
     if stands is None:
-        raise StorageError(f"the idempotency key {key!r} was never bound to arguments")
+        conn.execute(update(operation).where(*row).values(outcome=outcome))
+        return outcome
     return stands

@@ -111,9 +111,9 @@ def _locked(deal: Deal, state: Locking | Locked, view: ChainView) -> Decision | 
 
 def _refunding(deal: Deal, state: Refunding | Refunded, view: ChainView) -> Decision | None:
     if view.finalized.status is LockStatus.REFUNDED:
-        return _over(deal, "refunded", "the lock was taken back", None)
+        return _over(deal, "refunded", _why_refunded(state), None)
     if view.at_depth.status is LockStatus.REFUNDED:
-        return None if isinstance(state, Refunded) else Decision(state=Refunded(reason="the lock was taken back"))
+        return None if isinstance(state, Refunded) else Decision(state=Refunded(reason=_why_refunded(state)))
     if can_never_lock(view, deal.terms.lock.timelock):
         return _give_up(deal, "expired", "the lock never took effect")
     if isinstance(state, Refunded):
@@ -122,6 +122,14 @@ def _refunding(deal: Deal, state: Refunding | Refunded, view: ChainView) -> Deci
     if state.signature is not None and due:
         return Decision(state=Refunding(), effects=(Refund(),))
     return None
+
+
+def _why_refunded(state: Refunding | Refunded) -> str:
+    if isinstance(state, Refunded):
+        return state.reason
+    if state.signature is not None:
+        return "the provider could not pay the invoice, and the lock was taken back early"
+    return "the provider did not pay the invoice in time, and the lock was taken back after its timelock"
 
 
 def _claimed(state: State, view: ChainView, preimage: bytes) -> Decision | None:
