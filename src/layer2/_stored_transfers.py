@@ -72,6 +72,11 @@ class _Records:
         """One transfer. Raises ``NotFound``."""
         return self._view(await self._load(transfer_id))
 
+    async def by_key(self, idempotency_key: str) -> Transfer | None:
+        """The transfer that was begun under a key; None if there is none."""
+        swap = None if self._journal is None else await self._journal.by_key(idempotency_key)
+        return None if swap is None else self._view(swap)
+
     async def page(
         self, *, state: TransferState | str | None = None, limit: int = 100, after: str | None = None
     ) -> list[Transfer]:

@@ -69,6 +69,23 @@ async def test_a_wait_that_ends_first_is_no_failure(network, settings, program):
     assert (resumed.code, [t["state"] for t in resumed.json]) == (0, ["settled"])
 
 
+async def test_a_key_that_was_used_needs_no_provider_and_nobody_to_confirm(network, settings, environment, program):
+    order = ("transfer", "bob", "lightning", "30000", "--json", "--key", "order-1")
+    first = await asyncio.to_thread(program, *order, "--yes")
+    assert first.code == 0, first.err
+    without = replace(settings, swap=replace(settings.swap, provider_url="http://127.0.0.1:1"))
+    await asyncio.to_thread((environment / "layer2.toml").write_text, without.to_toml())
+
+    again = await asyncio.to_thread(program, *order, "--proof", "proof.json")
+    assert again.code == 0, again.err
+    assert again.lines[-1]["transfer"]["id"] == first.lines[-1]["transfer"]["id"]
+    assert (environment / "proof.json").is_file()
+    other = await asyncio.to_thread(program, *order[:3], "30001", *order[4:])
+    assert (other.code, other.lines[-1]["error"]["type"]) == (ExitCode.REFUSED, "IdempotencyConflict")
+    unknown = await asyncio.to_thread(program, *order[:-1], "order-2")
+    assert unknown.code == ExitCode.CONNECTION
+
+
 async def test_an_account_without_a_node_shows_an_invoice_that_anyone_may_pay(network, environment, start):
     account = await network.new_account(tokens=1_000)
     config = await network.client_config(account=account, lightning=None)

@@ -17,8 +17,9 @@ from layer2.cli._exit import ExitCode
 from layer2.cli._follow import begun, finish
 from layer2.cli._proof_files import write_proof
 from layer2.cli._session import writer
-from layer2.cli._text import sat
+from layer2.cli._text import sat, utc
 from layer2.cli._views import quote_json, quote_table, transfer_json
+from layer2.transfers import read_transfers
 
 if TYPE_CHECKING:
     from layer2 import Layer2Manager
@@ -55,18 +56,22 @@ async def transfer(
     check_amount(amount)
     _check_layers(source, destination)
     async with writer(cli) as manager:
-        with cli.working("asking for the price"):
-            quote = await manager.quote_cross_layer_transfer_async(
-                BTC, amount, source, destination, recipient=recipient, max_fee=max_fee, payer=payer
-            )
-        if quote_only:
-            cli.emit(quote_json(quote), lambda: quote_table(quote))
-            return ExitCode.OK
-        cli.emit_people(lambda: quote_table(quote))
-        question = f"Move {sat(amount)} from {source} to {destination} for at most {sat(quote.fee)} and gas?"
-        if not await asyncio.to_thread(confirm, cli, question, yes=yes):
-            cli.say("nothing was sent")
-            return ExitCode.REFUSED
+        known = None if key is None or quote_only else await _begun_under(cli, key)
+        if known is None:
+            with cli.working("asking for the price"):
+                quote = await manager.quote_cross_layer_transfer_async(
+                    BTC, amount, source, destination, recipient=recipient, max_fee=max_fee, payer=payer
+                )
+            if quote_only:
+                cli.emit(quote_json(quote), lambda: quote_table(quote))
+                return ExitCode.OK
+            cli.emit_people(lambda: quote_table(quote))
+            question = f"Move {sat(amount)} from {source} to {destination} for at most {sat(quote.fee)} and gas?"
+            if not await asyncio.to_thread(confirm, cli, question, yes=yes):
+                cli.say("nothing was sent")
+                return ExitCode.REFUSED
+        else:
+            cli.step(f"{key} is the key of a transfer begun at {utc(known.created_at_ms // 1000)}: it is followed")
         moved = await manager.start_cross_layer_transfer_async(
             BTC, amount, source, destination, recipient=recipient, max_fee=max_fee, idempotency_key=key, payer=payer
         )
@@ -75,6 +80,12 @@ async def transfer(
         with begun(resume, key=key):
             await _finish(cli, manager, moved, proof, timeout_s=timeout)
     return ExitCode.OK
+
+
+async def _begun_under(cli: Cli, key: str) -> Transfer | None:
+    """The key's transfer, which has its price and its consent: it needs neither the provider nor anybody to confirm it."""
+    async with read_transfers(cli.config) as transfers:
+        return await transfers.by_key(key)
 
 
 async def _finish(
