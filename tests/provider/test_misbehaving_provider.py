@@ -46,12 +46,13 @@ async def answering():
                     writer.close()
 
             server = await asyncio.start_server(serve, "127.0.0.1", 0)
-            client = HttpProvider(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout_s=timeout_s)
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            client = HttpProvider(url, timeout_s=timeout_s)
             stack.push_async_callback(server.wait_closed)
             stack.callback(server.close)
             stack.callback(released.set)
             stack.push_async_callback(client.close)
-            client.seen = seen
+            client.seen, client.url = seen, url
             return client
 
         yield start
@@ -152,7 +153,7 @@ async def test_redirects_are_not_followed(answering, status):
 
 async def test_a_provider_that_says_nothing_is_given_up(answering):
     client = await answering(b"", stay_silent=True, timeout_s=0.2)
-    with pytest.raises(NodeConnectionError, match="TimeoutError"):
+    with pytest.raises(NodeConnectionError, match="nothing came in time"):
         await client.info()
 
 
@@ -160,6 +161,22 @@ async def test_a_provider_that_stops_in_the_middle_is_given_up(answering):
     client = await answering(reply(b"x" * 1_000)[:-500], stay_silent=True, timeout_s=0.2)
     with pytest.raises(NodeConnectionError):
         await client.info()
+
+
+async def test_why_there_was_no_answer_is_said_in_words_and_what_to_do(answering):
+    broken = await answering(b"SSH-2.0-OpenSSH_9.6\r\n")
+    plain = await answering(reply(b"{}"))
+    async with AsyncExitStack() as stack:
+        for client, words in (
+            (broken, "broke"),
+            (HttpProvider(f"https{plain.url.removeprefix('http')}"), "TLS"),
+            (HttpProvider("http://127.0.0.1:1"), "no connection"),
+        ):
+            stack.push_async_callback(client.close)
+            with pytest.raises(NodeConnectionError, match=words) as caught:
+                await client.info()
+            assert "Error" not in caught.value.message
+            assert "swap.provider_url" in caught.value.hint
 
 
 async def test_nobody_there(answering):

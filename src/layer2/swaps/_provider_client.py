@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -137,7 +138,9 @@ class HttpProvider:
                 return self._read(response.status, response.headers.get("Retry-After"), raw, reply)
         except (aiohttp.ClientError, TimeoutError, ssl.SSLError) as error:
             raise NodeConnectionError(
-                f"the provider does not answer: {type(error).__name__}", endpoint=self._url
+                f"the provider does not answer: {_why_no_answer(error)}",
+                hint="is swap.provider_url right, and does the provider run? Transfers that were begun go on without it",
+                endpoint=self._url,
             ) from error
 
     def _read(self, status: int, retry_after: str | None, raw: bytes, reply: type[_M]) -> _M:
@@ -162,6 +165,20 @@ class HttpProvider:
         if 400 <= status < 500:
             raise SwapRefused(f"the provider refused: {detail}", rule=rule)
         raise UnexpectedReply(f"the provider answered HTTP {status}: {detail}", endpoint=self._url, code=status)
+
+
+def _why_no_answer(error: Exception) -> str:
+    import aiohttp
+
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "its certificate is not trusted here, or has expired"
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        return "no TLS with it"
+    if isinstance(error, TimeoutError):
+        return "nothing came in time"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "its name cannot be looked up" if isinstance(error.os_error, socket.gaierror) else "no connection to it"
+    return "the connection to it broke"
 
 
 def _problem(raw: bytes) -> tuple[str, str | None]:
