@@ -46,13 +46,12 @@ async def answering():
                     writer.close()
 
             server = await asyncio.start_server(serve, "127.0.0.1", 0)
-            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            client = HttpProvider(url, timeout_s=timeout_s)
+            client = HttpProvider(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout_s=timeout_s)
             stack.push_async_callback(server.wait_closed)
             stack.callback(server.close)
             stack.callback(released.set)
             stack.push_async_callback(client.close)
-            client.seen, client.url = seen, url
+            client.seen = seen
             return client
 
         yield start
@@ -165,11 +164,17 @@ async def test_a_provider_that_stops_in_the_middle_is_given_up(answering):
 
 async def test_why_there_was_no_answer_is_said_in_words_and_what_to_do(answering):
     broken = await answering(b"SSH-2.0-OpenSSH_9.6\r\n")
-    plain = await answering(reply(b"{}"))
+
+    async def speak_first(_, writer):
+        writer.write(reply(b"{}"))
+        writer.close()
+
+    plain = await asyncio.start_server(speak_first, "127.0.0.1", 0)
     async with AsyncExitStack() as stack:
+        stack.callback(plain.close)
         for client, words in (
             (broken, "broke"),
-            (HttpProvider(f"https{plain.url.removeprefix('http')}"), "TLS"),
+            (HttpProvider(f"https://127.0.0.1:{plain.sockets[0].getsockname()[1]}"), "TLS"),
             (HttpProvider("http://127.0.0.1:1"), "no connection"),
         ):
             stack.push_async_callback(client.close)
