@@ -191,13 +191,14 @@ Address: TypeAlias = EvmAddress | NodeId | InvoiceText | LightningAddress | Lnur
 
 
 def parse_address(text: str) -> Address:
-    """Read any address by its form.
+    """Read any address by its form; white space around it is dropped.
 
     Raises:
         AddressError: no form fits; InvoiceError: it looks like an invoice but is not a valid one.
     """
     if not isinstance(text, str):
         raise AddressError(f"an address is text, not {type(text).__name__}", field="recipient")
+    text = text.strip()
     lower = text.lower() if text.isascii() else ""
     if lower.startswith("0x"):
         return EvmAddress.parse(text)

@@ -34,6 +34,19 @@ def test_addresses_read_it():
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "lightning:" + TEXT,
+        "0x" + "11" * 20,
+        "a@pay.example",
+        "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798",
+    ],
+)
+def test_white_space_around_an_address_is_dropped(text):
+    assert parse_address(f" {text}\r\n") == parse_address(text)
+
+
+@pytest.mark.parametrize(
     ("text", "url"),
     [
         ("lnurlp://domain.com/path?a=1", "https://domain.com/path?a=1"),

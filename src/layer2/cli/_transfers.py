@@ -14,7 +14,7 @@ from layer2.cli._exit import ExitCode
 from layer2.cli._follow import finish
 from layer2.cli._session import driver, unfinished
 from layer2.cli._text import utc
-from layer2.cli._views import event_json, event_line, transfer_json, transfer_table, transfers_table
+from layer2.cli._views import event_json, state_line, transfer_json, transfer_table, transfers_table
 from layer2.transfers import read_transfers
 
 __all__ = ["add_run_to", "app"]
@@ -58,7 +58,8 @@ async def show(cli: Cli, transfer_id: Annotated[str, typer.Argument(metavar="ID"
     value = {**transfer_json(transfer), "events": [event_json(event) for event in events]}
     cli.emit(value, lambda: transfer_table(transfer))
     for event in events:
-        cli.say(f"  {utc(event.at_ms // 1000)}  {event.state.value}: {event_line(event)}")
+        reason = f": {event.reason}" if event.reason else ""
+        cli.say(f"  {utc(event.at_ms // 1000)}  {state_line(event.state)}{reason}")
     if transfer.state is TransferState.AWAITING_PAYMENT and transfer.invoice is not None:
         cli.say(f"invoice to be paid: {transfer.invoice}")
 

@@ -17,6 +17,7 @@ __all__ = [
     "event_line",
     "quote_json",
     "quote_table",
+    "state_line",
     "transfer_json",
     "transfer_table",
     "transfers_table",
@@ -76,6 +77,12 @@ def event_line(event: TransferEvent) -> str:
     return f"{text}: {event.reason}" if event.reason else text
 
 
+def state_line(state: TransferState) -> str:
+    """A state's name and, where that says more, its meaning."""
+    meaning = _MEANING.get(state, state.value)
+    return state.value if meaning == state.value else f"{state.value}: {meaning}"
+
+
 def quote_table(quote: TransferQuote) -> Table:
     """The price, and what it takes."""
     shown = table(f"{quote.source} -> {quote.destination}", "", "", "", right=("",))
@@ -110,7 +117,7 @@ def _who_routes(quote: TransferQuote) -> str:
 def transfer_table(transfer: Transfer) -> Table:
     """One transfer in full."""
     shown = table(f"Transfer {transfer.id}", "", "")
-    shown.add_row("state", f"{transfer.state.value}: {_MEANING.get(transfer.state, '')}")
+    shown.add_row("state", state_line(transfer.state))
     if transfer.reason:
         shown.add_row("reason", clean(transfer.reason))
     shown.add_row("from, to", f"{transfer.quote.source} -> {transfer.quote.destination}")
