@@ -124,6 +124,19 @@ def test_an_error_is_json_for_programs_and_text_for_people(run):
 
 
 @pytest.mark.parametrize(
+    ("value", "shown"), [(0, 0), (2**53 - 1, 2**53 - 1), (2**53, str(2**53)), (True, True), ("5", "5")]
+)
+def test_fields_of_an_error_are_numbers_as_far_as_every_parser_keeps_them(run, environment, monkeypatch, value, shown):
+    def broken(_):
+        raise errors.InsufficientFunds("not enough", needed=value)
+
+    (environment / "layer2.toml").write_text('network = "embedded"\n')
+    monkeypatch.setattr("layer2.cli._status.read_transfers", broken)
+    found = run("status", "--json").json["error"]["fields"]["needed"]
+    assert (found, type(found)) == (shown, type(shown))
+
+
+@pytest.mark.parametrize(
     ("arguments", "named", "field"),
     [
         (("nothing",), "nothing", None),

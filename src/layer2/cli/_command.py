@@ -25,6 +25,7 @@ _EXTRAS: Final = {
     "provider": {"fastapi", "prometheus_client", "starlette", "uvicorn"},
     "postgres": {"psycopg"},
 }
+_EXACT: Final = 2**53
 _SHARED: Final[dict[str, tuple[Any, Any]]] = {
     "json_output": (
         Annotated[bool, typer.Option("--json", help="Write JSON for programs to standard output, and nothing else.")],
@@ -130,7 +131,7 @@ def _explain(cli: Cli, error: Exception) -> ExitCode:
             "type": type(error).__name__,
             "money_may_have_moved": error.money_may_have_moved,
             "retry_safe": error.retry_safe,
-            "fields": {key: str(value) for key, value in error.fields().items() if key != "quote"},
+            "fields": {key: _field(value) for key, value in error.fields().items() if key != "quote"},
         }
         cli.fail(error.message, hint=error.hint, code=code, details=details)
         return code
@@ -143,6 +144,11 @@ def _explain(cli: Cli, error: Exception) -> ExitCode:
     message = f"unexpected {type(error).__name__}: {error}"
     cli.fail(message, hint=hint, code=ExitCode.UNEXPECTED, details={"type": type(error).__name__})
     return ExitCode.UNEXPECTED
+
+
+def _field(value: object) -> bool | int | str:
+    """A field of an error: whole numbers that every JSON parser keeps exactly stay numbers."""
+    return value if isinstance(value, int) and abs(value) < _EXACT else str(value)
 
 
 def _extra_of(module: str | None) -> str | None:
