@@ -12,8 +12,9 @@ from layer2.errors import NodeNotReady
 
 __all__ = ["Busy", "Turns"]
 
-MOST_WAITING: Final = 32
-MOST_WAITING_OF_ONE: Final = 8
+MOST_WAITING: Final = 256
+MOST_WAITING_OF_ONE: Final = 64
+"""As many operations as a client has at a time by default: whoever begins that many transfers at once is refused none."""
 
 
 class Busy(NodeNotReady):
