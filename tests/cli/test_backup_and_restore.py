@@ -83,3 +83,11 @@ def test_what_to_restore_must_be_said(run, settings):
     assert run("restore", "copy.db", "--in-place").code == ExitCode.USAGE
     assert run("restore", "--in-place", "--replace").code == ExitCode.USAGE
     assert run("restore", "--in-place", "--unauthenticated").code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize("command", [("backup", "copy.db"), ("restore", "copy.db")])
+def test_a_store_in_memory_is_neither_copied_nor_restored(run, environment, command):
+    (environment / "layer2.toml").write_text('network = "embedded"\n')
+    done = run(*command)
+    assert done.code == ExitCode.CONFIGURATION
+    assert "in memory" in done.err

@@ -127,15 +127,16 @@ def test_a_transfer_is_quoted_made_kept_and_shown(run, settings, environment):
     assert "settled: settled" not in shown
 
 
-@pytest.mark.parametrize("key", [None, "order-1"])
-def test_a_wait_that_ends_says_whether_the_same_command_pays_twice(run, settings, key):
-    keyed = () if key is None else ("--key", key)
+@pytest.mark.parametrize("keyed", [(), ("--key", "order-1")])
+def test_a_wait_that_ends_on_a_network_that_ends_with_it_promises_nothing(run, settings, keyed):
     ended = run("transfer", "bob", "lightning", "20000", "--yes", "--timeout", "0", "--json", *keyed)
     error = ended.lines[-1]["error"]
     assert (ended.code, error["type"]) == (ExitCode.UNFINISHED, "AsyncTimeout")
-    assert error["money_may_have_moved"] is True
-    assert error["retry_safe"] is (key is not None)
-    assert ("begins another transfer" in error["hint"]) is (key is None)
+    assert (error["money_may_have_moved"], error["retry_safe"]) == (True, False)
+    assert "the same command again begins another transfer" in error["hint"]
+    for said in (error["hint"], ended.err):
+        assert "the embedded network ends with this command" in said
+        assert "resume" not in said
 
 
 @pytest.mark.parametrize("key", [None, "order-1"])

@@ -71,8 +71,11 @@ async def test_a_wait_that_ends_first_is_no_failure(network, settings, program):
 
 async def test_a_key_that_was_used_needs_no_provider_and_nobody_to_confirm(network, settings, environment, program):
     order = ("transfer", "bob", "lightning", "30000", "--json", "--key", "order-1")
-    first = await asyncio.to_thread(program, *order, "--yes")
+    ended = await asyncio.to_thread(program, *order, "--yes", "--timeout", "0")
+    assert (ended.code, ended.lines[-1]["error"]["retry_safe"]) == (ExitCode.UNFINISHED, True)
+    first = await asyncio.to_thread(program, *order)
     assert first.code == 0, first.err
+    assert first.lines[0]["begun"]["id"] == ended.lines[0]["begun"]["id"]
     without = replace(settings, swap=replace(settings.swap, provider_url="http://127.0.0.1:1"))
     await asyncio.to_thread((environment / "layer2.toml").write_text, without.to_toml())
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from layer2 import StorageError, SystemClock, TransferState, UntrustedCopy, ValidationError
+from layer2 import ConfigurationError, StorageError, SystemClock, TransferState, UntrustedCopy, ValidationError
 from layer2.cli._cli import Cli, table
 from layer2.cli._command import command
 from layer2.cli._exit import ExitCode
@@ -150,6 +150,11 @@ async def _key(cli: Cli) -> bytes | None:
 
 
 def _url(cli: Cli, *, provider: bool) -> str:
+    if cli.config.is_embedded and cli.config.store.url is None:
+        raise ConfigurationError(
+            "the embedded network is made anew each time and its store is in memory: there is nothing to copy or restore",
+            key="network",
+        )
     return provider_store_url(cli.config) if provider else cli.config.store_url
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from layer2 import ConfigurationError, InitializationError, Layer2Manager, StoreConfig, TransferState
 from layer2.cli._text import utc
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from layer2 import Layer2Config, Transfer
     from layer2.cli._cli import Cli
 
-__all__ = ["driver", "reader", "unfinished", "writer"]
+__all__ = ["GONE", "driver", "reader", "unfinished", "writer"]
+
+GONE: Final = "the embedded network ends with this command, and what was begun on it with it"
 
 
 @asynccontextmanager
@@ -72,7 +74,9 @@ async def unfinished(manager: Layer2Manager) -> list[Transfer]:
 
 async def _say_unfinished(cli: Cli, manager: Layer2Manager) -> None:
     for transfer in await unfinished(manager):
-        if transfer.state is TransferState.NEEDS_ATTENTION:
+        if cli.config.is_embedded:
+            cli.note(f"transfer {transfer.id} is not finished ({transfer.state.value}): {GONE}")
+        elif transfer.state is TransferState.NEEDS_ATTENTION:
             cli.note(f"transfer {transfer.id} needs attention: {transfer.reason or 'see the runbook'}")
         elif transfer.act_by is not None:
             cli.note(

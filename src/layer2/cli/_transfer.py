@@ -16,7 +16,7 @@ from layer2.cli._confirm import confirm
 from layer2.cli._exit import ExitCode
 from layer2.cli._follow import begun, finish
 from layer2.cli._proof_files import write_proof
-from layer2.cli._session import writer
+from layer2.cli._session import GONE, writer
 from layer2.cli._text import sat, utc
 from layer2.cli._views import quote_json, quote_table, transfer_json
 from layer2.transfers import read_transfers
@@ -76,8 +76,10 @@ async def transfer(
             BTC, amount, source, destination, recipient=recipient, max_fee=max_fee, idempotency_key=key, payer=payer
         )
         _announce(cli, moved, anyone=anyone)
-        resume = f"layer2 transfers resume {moved.id} --until-done; the same command again begins another transfer"
-        with begun(resume, key=key):
+        resume, held = f"layer2 transfers resume {moved.id} --until-done", key
+        if cli.config.is_embedded:
+            resume, held = GONE, None
+        with begun(f"{resume}; the same command again begins another transfer", key=held):
             await _finish(cli, manager, moved, proof, timeout_s=timeout)
     return ExitCode.OK
 

@@ -12,7 +12,7 @@ from layer2.cli._cli import Cli
 from layer2.cli._command import command
 from layer2.cli._exit import ExitCode
 from layer2.cli._follow import finish
-from layer2.cli._session import driver, unfinished
+from layer2.cli._session import GONE, driver, unfinished
 from layer2.cli._text import utc
 from layer2.cli._views import event_json, state_line, transfer_json, transfer_table, transfers_table
 from layer2.transfers import read_transfers
@@ -115,7 +115,8 @@ async def run(cli: Cli) -> None:
         try:
             count = len(await unfinished(manager))
             cli.emit({"event": "ready", "unfinished": count})
-            cli.say(f"running; {count} unfinished. Ctrl-C stops it, and what is unfinished goes on next time.")
+            end = GONE if cli.config.is_embedded else "what is unfinished goes on next time"
+            cli.say(f"running; {count} unfinished. Ctrl-C stops it: {end}.")
             await asyncio.Event().wait()
         finally:
             stop()
