@@ -17,7 +17,7 @@ from layer2._config_secret import Secret, read_secret_file
 from layer2.addresses import EvmAddress
 from layer2.errors import AddressError, ConfigurationError
 
-__all__ = ["EnvText", "Source", "arms", "convert", "hints", "inline_secrets"]
+__all__ = ["EnvText", "Source", "arms", "convert", "hints", "inline_secrets", "settle"]
 
 _WHOLE = re.compile(r"[+-]?[0-9][0-9_]*", re.ASCII)
 _NAMES: Mapping[Any, str] = {
@@ -73,7 +73,7 @@ def convert(kind: Any, value: Any, key: str, source: Source, *, sensitive: bool 
     if origin is Literal:
         if value in get_args(kind):
             return str(value)
-        raise _wrong(" or ".join(repr(choice) for choice in get_args(kind)), value, key)
+        raise _wrong(_name(kind), value, key)
     if origin is tuple:
         return _sequence(get_args(kind)[0], value, key, source)
     if isinstance(origin, type) and issubclass(origin, Mapping):
@@ -197,6 +197,45 @@ def _wrong(wanted: str, value: Any, key: str, *, hide: bool = False) -> Configur
     shown = f"{value!r:.60}" if not hide and isinstance(value, str | int | float | bool) else ""
     kind = "str" if isinstance(value, str) else type(value).__name__
     return ConfigurationError(f"{key} must be {wanted}, not {kind} {shown}".rstrip(), key=key)
+
+
+def settle(kind: Any, value: Any, key: str, *, sensitive: bool = False) -> Any:
+    """Give ``value``, from Python, as a ``kind``. Only text for a ``Secret`` or a ``Path`` and a list for a tuple are changed.
+
+    Raises:
+        ConfigurationError: it is neither; ``key`` says which setting.
+    """
+    found = arms(kind)
+    if value is None and NoneType in found:
+        return None
+    wanted: list[Any] = [arm for arm in found if arm is not NoneType]
+    if Secret in wanted and isinstance(value, str | bytes):
+        return Secret(value)
+    if Path in wanted and isinstance(value, str):
+        return Path(value).expanduser()
+    for arm in wanted:
+        origin = get_origin(arm)
+        if origin is Literal and isinstance(value, str) and value in get_args(arm):
+            return value
+        if origin is tuple and isinstance(value, list | tuple):
+            return tuple(settle(get_args(arm)[0], item, f"{key}.{index}") for index, item in enumerate(value))
+        if origin is Mapping and isinstance(value, Mapping):
+            return {name: settle(get_args(arm)[1], item, f"{key}.{name}") for name, item in value.items()}
+        if origin is None and isinstance(value, arm) and (arm is bool or not isinstance(value, bool)):
+            return value
+    error = _wrong(" or ".join(map(_name, wanted)), value, key, hide=sensitive or Secret in wanted)
+    section = wanted[0]
+    if isinstance(value, Mapping) and hasattr(section, "__dataclass_fields__") and section is not EvmAddress:
+        error.hint = f"write {section.__name__}(...); mappings are for Layer2Config.load"
+    raise error
+
+
+def _name(arm: Any) -> str:
+    if get_origin(arm) is Literal:
+        return " or ".join(repr(choice) for choice in get_args(arm))
+    if get_origin(arm) is not None:
+        return "a list" if get_origin(arm) is tuple else "a section"
+    return _NAMES.get(arm) or f"a {arm.__name__}"
 
 
 def inline_secrets(kind: Any, table: Mapping[str, Any], key: str = "") -> Iterator[str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from layer2.config import Layer2Config
     from layer2.terms import ChainTiming
 
-__all__ = ["asset_registry", "build", "chain_timing", "data_folder", "load"]
+__all__ = ["asset_registry", "build", "chain_timing", "check_settings", "data_folder", "given_settings", "load"]
 
 C = TypeVar("C", bound="Layer2Config")
 
@@ -72,6 +72,36 @@ def load(cls: type[C], path: str | Path | None, environ: Mapping[str, str] | Non
         if named is not None and named.is_file():
             check_not_writable(named, key=key, allow_foreign=config.allow_foreign_files)
     return config
+
+
+def given_settings(config: Layer2Config | None, *, needed: bool) -> Layer2Config | None:
+    """The settings that were given, or read from the usual places if there are none and some are needed.
+
+    Raises:
+        ConfigurationError: as ``Layer2Config.load`` and ``check_settings`` do.
+    """
+    if config is not None:
+        check_settings(config)
+    elif needed:
+        from layer2.config import Layer2Config
+
+        config = Layer2Config.load()
+    return config
+
+
+def check_settings(config: object) -> None:
+    """Refuse what is no ``Layer2Config``, such as the name of a file.
+
+    Raises:
+        ConfigurationError: it is something else; the hint says how to read settings.
+    """
+    from layer2.config import Layer2Config
+
+    if not isinstance(config, Layer2Config):
+        how = '"layer2.toml"' if isinstance(config, str | Path) else "..."
+        raise ConfigurationError(
+            f"config must be a Layer2Config, not {type(config).__name__}", hint=f"write Layer2Config.load({how})"
+        )
 
 
 def build(

@@ -1,10 +1,11 @@
-"""What all sections of the settings share: a ``repr`` without secrets, and checks that name the key."""
+"""What all sections of the settings share: a ``repr`` without secrets, and checks of type and range that name the key."""
 
 from __future__ import annotations
 
 from dataclasses import fields
 from ipaddress import ip_network
 
+from layer2._config_convert import hints, settle
 from layer2._config_secret import is_plain_http_elsewhere, public_url
 from layer2.errors import ConfigurationError
 
@@ -12,7 +13,7 @@ __all__ = ["Section"]
 
 
 class Section:
-    """Base of the sections: a ``repr`` without secrets, and range checks that name the key."""
+    """Base of the sections: a ``repr`` without secrets, and checks of type and range that name the key."""
 
     __slots__ = ()
 
@@ -25,14 +26,20 @@ class Section:
             shown.append(f"{item.name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
+    def _types(self, section: str) -> None:
+        kinds = hints(type(self))
+        for item in fields(self):  # type: ignore[arg-type]  # every section is a dataclass
+            value, key = getattr(self, item.name), f"{section}.{item.name}" if section else item.name
+            settled = settle(kinds[item.name], value, key, sensitive=bool(item.metadata.get("sensitive")))
+            if settled is not value:
+                object.__setattr__(self, item.name, settled)
+
     def _bounds(self, section: str, **bounds: tuple[int, int]) -> None:
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
             if value is None:
                 continue
             key = f"{section}.{name}" if section else name
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise ConfigurationError(f"{key} must be a whole number, not {value!r:.40}", key=key)
             if not low <= value <= high:
                 raise ConfigurationError(f"{key} must be between {low} and {high}, not {value}", key=key)
 
@@ -44,8 +51,14 @@ class Section:
                 f"{key} must be a URL that starts with {' or '.join(f'{s}://' for s in schemes)}", key=key
             )
 
-    def _no_plain_http(self, key: str, url: str | None, danger: str, otherwise: str) -> None:
-        if url is not None and is_plain_http_elsewhere(url):
+    def _no_plain_http(self, section: str, name: str, danger: str, otherwise: str | None = None) -> None:
+        key, url = f"{section}.{name}", getattr(self, name)
+        if otherwise is None:
+            otherwise = (
+                "where the network between is yours alone, as between containers of one machine, "
+                f"set {section}.allow_plain_http = true"
+            )
+        if url is not None and not getattr(self, "allow_plain_http", False) and is_plain_http_elsewhere(url):
             raise ConfigurationError(
                 f"{key} is plain HTTP to another machine: anybody on the way {danger}",
                 key=key,

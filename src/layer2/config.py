@@ -38,9 +38,6 @@ __all__ = [
 CHAIN_IDS: Mapping[str, int] = {"bob": 60808, "bob-sepolia": 808813, "devnet": 60808, "embedded": 60808}
 _SENSITIVE = {"sensitive": True}
 """Metadata of text that may carry credentials, such as an endpoint's URL with an access key in its path."""
-_IF_PRIVATE = (
-    "where the network between is yours alone, as between containers of one machine, set {}.allow_plain_http = true"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -57,6 +54,7 @@ class ConnectionPoolConfig(_Section):
     """For a new connection, TLS included."""
 
     def __post_init__(self) -> None:
+        self._types("connection_pool")
         self._bounds(
             "connection_pool",
             max_connections=(1, 65_535),
@@ -88,10 +86,9 @@ class BobConfig(_Section):
     """How often the head is looked at."""
 
     def __post_init__(self) -> None:
+        self._types("bob")
         self._url("bob", "rpc_url", "http", "https")
-        if not self.allow_plain_http:
-            danger = "could say what the chain holds, and have a payment made for nothing"
-            self._no_plain_http("bob.rpc_url", self.rpc_url, danger, _IF_PRIVATE.format("bob"))
+        self._no_plain_http("bob", "rpc_url", "could say what the chain holds, and have a payment made for nothing")
         if isinstance(self.chain, str) and self.chain not in CHAIN_IDS:
             raise ConfigurationError(
                 f"bob.chain is {self.chain!r}, which is none of {', '.join(CHAIN_IDS)}",
@@ -144,10 +141,9 @@ class LightningConfig(_Section):
     """For how long new attempts of a payment are started."""
 
     def __post_init__(self) -> None:
+        self._types("lightning")
         self._url("lightning", "rest_url", "https", "http")
-        if not self.allow_plain_http:
-            danger = "could read the macaroon, and spend what it opens"
-            self._no_plain_http("lightning.rest_url", self.rest_url, danger, _IF_PRIVATE.format("lightning"))
+        self._no_plain_http("lightning", "rest_url", "could read the macaroon, and spend what it opens")
         if self.tls_fingerprint is not None:
             digits = self.tls_fingerprint.replace(":", "").lower()
             if len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
@@ -188,6 +184,7 @@ class AssetConfig(_Section):
     """Of the contract; None: the same."""
 
     def __post_init__(self) -> None:
+        self._types("assets")
         self._bounds("assets", decimals=(0, 36), contract_decimals=(0, 36))
 
 
@@ -200,6 +197,7 @@ class StoreConfig(_Section):
     memory) or ``postgresql://...``; None: a file of the network's name in the user's data folder, in memory if embedded."""
 
     def __post_init__(self) -> None:
+        self._types("store")
         self._url("store", "url", "sqlite", "postgresql", "postgresql+psycopg")
 
 
@@ -215,6 +213,7 @@ class DepthRule(_Section):
     """Blocks, for ``included``."""
 
     def __post_init__(self) -> None:
+        self._types("swap.depth")
         self._bounds("swap.depth", up_to=(1, 2**64 - 1), confirmations=(1, 10_000))
 
     def policy(self) -> DepthPolicy:
@@ -255,11 +254,12 @@ class SwapConfig(_Section):
     """By rising ``up_to``; the last rule has none. None: the defaults of the network."""
 
     def __post_init__(self) -> None:
+        self._types("swap")
         self._url("swap", "provider_url", "http", "https")
         if self.provider_address is None:
             self._no_plain_http(
-                "swap.provider_url",
-                self.provider_url,
+                "swap",
+                "provider_url",
                 "could stand for the provider",
                 "set swap.provider_address to the provider's account, which it tells you by another way",
             )
@@ -296,6 +296,7 @@ class SignerConfig(_Section):
     """64 hexadecimal digits."""
 
     def __post_init__(self) -> None:
+        self._types("signer")
         check_signer(self.keystore, self.password, self.private_key)
 
 
@@ -339,6 +340,7 @@ class ProviderConfig(_Section):
     """Constants of ``layer2.terms.ChainTiming`` that differ from the network's preset; what would be unsafe is refused."""
 
     def __post_init__(self) -> None:
+        self._types("provider")
         amount = (1, 2**64 - 1)
         self._bounds(
             "provider",
@@ -389,6 +391,7 @@ class Layer2Config(_Section):
     provider: ProviderConfig | None = None
 
     def __post_init__(self) -> None:
+        self._types("")
         self._bounds("", max_concurrency=(1, 100_000), default_timeout_ms=(1, 86_400_000))
 
     @classmethod

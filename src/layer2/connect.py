@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from layer2._config_load import check_settings
 from layer2.assets import BTC, AssetForm, AssetRegistry
 from layer2.bob import BOB_MAINNET, BOB_SEPOLIA, DEVNET, ChainPreset
 from layer2.errors import ConfigurationError
@@ -26,6 +27,7 @@ __all__ = [
     "bound_of_gas",
     "bound_of_unsafe",
     "chain_preset",
+    "check_settings",
     "connect_chain",
     "connect_node",
     "fee_limits",

@@ -72,11 +72,9 @@ class Layer2Manager:
         clock: Clock | None = None,
         metrics_registry: CollectorRegistry | None = None,
     ) -> None:
-        if config is None and protocols is None:
-            from layer2.config import Layer2Config
+        from layer2._config_load import given_settings
 
-            config = Layer2Config.load()
-        self._config = config
+        self._config = config = given_settings(config, needed=protocols is None)
         self._signer = signer
         self._clock: Clock = clock or SystemClock()
         self._given = {str(name): protocol for name, protocol in (protocols or {}).items()}

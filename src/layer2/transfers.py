@@ -210,7 +210,9 @@ def read_transfers(config: Layer2Config, *, clock: Clock | None = None) -> Store
     Entering raises ``StorageError`` if there is a store that cannot be read; one that is not there yet is empty.
     """
     from layer2._clock import SystemClock
+    from layer2._config_load import check_settings
     from layer2._stored_transfers import StoredTransfers
     from layer2.connect import registry_of
 
+    check_settings(config)
     return StoredTransfers(config.store_url, clock or SystemClock(), registry_of(config))

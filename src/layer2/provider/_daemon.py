@@ -16,6 +16,7 @@ from layer2.bob import BobClient
 from layer2.connect import (
     bound_of_gas,
     chain_preset,
+    check_settings,
     connect_chain,
     connect_node,
     fee_limits,
@@ -80,6 +81,7 @@ class ProviderDaemon:
         clock: Clock | None = None,
         metrics: ProviderMetrics | None = None,
     ) -> None:
+        check_settings(config)
         if config.provider is None:
             raise ConfigurationError("there is no [provider] section", key="provider")
         self._config = config
