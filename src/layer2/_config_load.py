@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from layer2.config import Layer2Config
     from layer2.terms import ChainTiming
 
-__all__ = ["asset_registry", "build", "chain_timing", "check_settings", "data_folder", "given_settings", "load"]
+__all__ = [
+    "asset_registry",
+    "build",
+    "chain_timing",
+    "check_settings",
+    "check_timing_names",
+    "data_folder",
+    "given_settings",
+    "load",
+]
 
 C = TypeVar("C", bound="Layer2Config")
 
@@ -158,21 +167,31 @@ def _merge(lower: Mapping[str, Any], higher: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
+def check_timing_names(timing: Mapping[str, int]) -> None:
+    """Refuse constants that ``ChainTiming`` does not have, or that a number cannot stand for.
+
+    Raises:
+        ConfigurationError: there is one.
+    """
+    from layer2.terms import ChainTiming
+
+    known = [item.name for item in fields(ChainTiming) if item.name != "name"]
+    for name in timing:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise ConfigurationError(
+                f"provider.timing.{name} is no constant of the timing",
+                key=f"provider.timing.{name}",
+                hint=f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}",
+            )
+
+
 def chain_timing(config: Layer2Config) -> ChainTiming:
     """See ``Layer2Config.chain_timing``."""
     from layer2.swaps._deadlines import BOB_TIMING, DEVNET_TIMING, check_timing
 
     preset = BOB_TIMING if config.network in ("bob", "bob-sepolia") else DEVNET_TIMING
     changes: dict[str, Any] = dict(config.provider.timing) if config.provider is not None else {}
-    known = [item.name for item in fields(preset)]
-    for name in changes:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            raise ConfigurationError(
-                f"provider.timing.{name} is no constant of the timing",
-                key=f"provider.timing.{name}",
-                hint=f"did you mean {close[0]}?" if close else None,
-            )
     try:
         return check_timing(replace(preset, **changes))
     except ValueError as error:

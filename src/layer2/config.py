@@ -341,6 +341,10 @@ class ProviderConfig(_Section):
 
     def __post_init__(self) -> None:
         self._types("provider")
+        if self.timing:
+            from layer2._config_load import check_timing_names
+
+            check_timing_names(self.timing)
         amount = (1, 2**64 - 1)
         self._bounds(
             "provider",
@@ -461,7 +465,7 @@ class Layer2Config(_Section):
         """The network's timing, with the provider's changes.
 
         Raises:
-            ConfigurationError: an unknown constant, or constants with which somebody could lose money.
+            ConfigurationError: constants with which somebody could lose money.
         """
         from layer2._config_load import chain_timing
 

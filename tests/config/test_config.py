@@ -135,6 +135,9 @@ def test_variables_win_over_the_file_and_arguments_over_both(home, tmp_path):
         ('[provider]\ntrusted_proxies = ["proxy"]', "provider.trusted_proxies", ["addresses or networks"]),
         ('[provider]\ntrusted_proxies = ["10.0.0.1/8"]', "provider.trusted_proxies", ["behind the prefix"]),
         ('[provider]\ntrusted_proxies = ["::1", "0.0.0.0/0"]', "provider.trusted_proxies", ["any stranger"]),
+        ("[provider]\ntiming = {foo = 1}", "provider.timing.foo", ["no constant", "known here: "]),
+        ("[provider]\ntiming = {grace_ss = 1}", "provider.timing.grace_ss", ["did you mean grace_s?"]),
+        ("[provider]\ntiming = {name = 1}", "provider.timing.name", ["no constant"]),
         ('[store]\nurl = "mysql://x"', "store.url", ["sqlite:// or postgresql://"]),
     ],
 )
