@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -59,7 +59,8 @@ def load(cls: type[C], path: str | Path | None, environ: Mapping[str, str] | Non
     # What the file itself says of that does not count.
     foreign = _merge(from_variables, overrides).get(ALLOW_FOREIGN, False) in (True, "true")
     from_file = {} if file is None else read_settings(file, allow_foreign=foreign)
-    settings = _merge(_merge(from_file, from_variables), overrides)
+    below = _merge(from_file, from_variables)
+    settings = _merge(below, overrides)
     refuse_near_misses(cls, environ, settings)
     if not settings and file is None:
         raise ConfigurationError(
@@ -68,7 +69,14 @@ def load(cls: type[C], path: str | Path | None, environ: Mapping[str, str] | Non
             hint="run `layer2 init` to write one, or use Layer2Config.embedded() to try it out in this process",
         )
     base = Path.cwd() if file is None else file.parent
-    config = build(cls, settings, base=base, path=file, environ=environ)
+    config = build(
+        cls,
+        settings,
+        base=base,
+        path=file,
+        environ=environ,
+        is_argument=lambda key: _is_argument(key, overrides, below),
+    )
     if file is not None:
         for key in inline_secrets(cls, from_file):
             check_not_readable(file, key=key, allow_readable=config.allow_readable_secrets)
@@ -120,6 +128,7 @@ def build(
     base: Path,
     path: Path | None,
     environ: Mapping[str, str] | None = None,
+    is_argument: Callable[[str], bool] = lambda _: False,
 ) -> C:
     """Make the value from nested settings; ``base`` is the folder to which relative paths belong."""
     source = Source(
@@ -131,9 +140,24 @@ def build(
     try:
         config: C = convert(cls, settings, "", source)
     except ConfigurationError as error:
-        name_variable(error, settings, None if path is None else str(path))
+        if error.key and is_argument(error.key):
+            error.message = f"argument {error.key.partition('.')[0]}: {error.message}"
+            error.args = (error.message,)
+        else:
+            name_variable(error, settings, None if path is None else str(path))
         raise
     return config
+
+
+def _is_argument(key: str, arguments: Mapping[str, Any], below: Mapping[str, Any]) -> bool:
+    """Whether an argument alone is at fault for what is wrong with a setting; ``below`` is what the other sources say."""
+    node: Any = arguments
+    names = key.split(".")
+    for name in names:
+        if not isinstance(node, Mapping) or name not in node:
+            break
+        node = node[name]
+    return names[0] in arguments and (names[0] not in below or not isinstance(node, Mapping))
 
 
 def _find_file(path: str | Path | None, environ: Mapping[str, str]) -> Path | None:

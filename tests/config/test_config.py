@@ -148,6 +148,25 @@ def test_a_wrong_file_is_refused_with_key_file_and_reason(home, tmp_path, text, 
     assert error.path in str(error)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "key", "argument"),
+    [
+        ({"bobb": {}}, "bobb", "bobb"),
+        ({"bob": {"rpc_url": 5}}, "bob.rpc_url", "bob"),
+        ({"max_concurrency": 0}, "max_concurrency", "max_concurrency"),
+        ({"lightning": {"rest_url": "https://x"}}, "lightning.macaroon", "lightning"),
+        ({"swap": {"depth": [{"depth": "deep"}]}}, "swap.depth.0.depth", "swap"),
+    ],
+)
+def test_what_an_argument_has_wrong_is_not_blamed_on_the_file(home, tmp_path, arguments, key, argument):
+    write(tmp_path / "layer2.toml", '[bob]\nrpc_url = "https://x"')
+    error = refused(key, f"argument {argument}: ", environ=home, **arguments)
+    assert error.path is None
+    assert "layer2.toml" not in str(error)
+    file = write(tmp_path / "layer2.toml", "[bob]\nrpc_url = 5")
+    assert refused("bob.rpc_url", environ=home, bob={"chain": "bob"}).path == str(file)
+
+
 def test_broken_toml_and_binary_files_are_refused(home, tmp_path):
     write(tmp_path / "layer2.toml", "max_concurrency = = 5")
     refused(None, "is not TOML", "line 1", environ=home)
