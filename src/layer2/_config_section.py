@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from ipaddress import ip_network
+from urllib.parse import urlsplit
 
 from layer2._config_convert import hints, settle
 from layer2._config_secret import is_plain_http_elsewhere, public_url
@@ -44,12 +45,15 @@ class Section:
                 raise ConfigurationError(f"{key} must be between {low} and {high}, not {value}", key=key)
 
     def _url(self, section: str, name: str, *schemes: str) -> None:
-        value = getattr(self, name)
-        if value is not None and not str(value).startswith(tuple(f"{scheme}://" for scheme in schemes)):
-            key = f"{section}.{name}"
+        value, key = getattr(self, name), f"{section}.{name}"
+        if value is None:
+            return
+        if not str(value).startswith(tuple(f"{scheme}://" for scheme in schemes)):
             raise ConfigurationError(
                 f"{key} must be a URL that starts with {' or '.join(f'{s}://' for s in schemes)}", key=key
             )
+        if str(value).startswith("http") and not _names_a_place(str(value)):
+            raise ConfigurationError(f"{key} must name a host, and a port from 1 to 65535 if any", key=key)
 
     def _no_plain_http(self, section: str, name: str, danger: str, otherwise: str | None = None) -> None:
         key, url = f"{section}.{name}", getattr(self, name)
@@ -80,3 +84,11 @@ class Section:
                 raise ConfigurationError(
                     f"{key} must not hold {value}: then any stranger could say whose request his is", key=key
                 )
+
+
+def _names_a_place(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

@@ -9,9 +9,7 @@ from layer2.errors import ConfigurationError
 TOKEN = "0x0555E30da8f98308EdB960aa94C0Db47230d2B9c"
 
 
-@pytest.mark.parametrize(
-    "url", ["http://swaps.example", "http://10.0.0.2:8787", "http://127.0.0.1.example", "http://[::2"]
-)
+@pytest.mark.parametrize("url", ["http://swaps.example", "http://10.0.0.2:8787", "http://127.0.0.1.example"])
 def test_a_provider_that_anybody_on_the_way_could_be_is_refused(url):
     with pytest.raises(ConfigurationError, match="plain HTTP") as caught:
         SwapConfig(provider_url=url)
@@ -27,9 +25,7 @@ def test_a_provider_over_tls_or_on_this_machine_needs_no_address(url):
     assert SwapConfig(provider_url=url).provider_address is None
 
 
-@pytest.mark.parametrize(
-    "url", ["http://node.example:8080", "http://10.1.2.3:8080", "http://127.0.0.1@10.1.2.3", "http://[::2"]
-)
+@pytest.mark.parametrize("url", ["http://node.example:8080", "http://10.1.2.3:8080", "http://127.0.0.1@10.1.2.3"])
 @pytest.mark.parametrize(
     ("make", "key", "opt_out"),
     [
@@ -56,3 +52,15 @@ def test_a_node_on_another_machine_over_plain_http_is_refused_unless_allowed(url
         "http://localhost",
     ):
         assert make(url=near).allow_plain_http is False
+
+
+@pytest.mark.parametrize("url", ["https://[::2", "https://", "https://node.example:0", "https://node.example:99999"])
+def test_a_url_that_names_no_place_is_refused_with_the_settings(url):
+    for make, key in (
+        (lambda: BobConfig(rpc_url=url), "bob.rpc_url"),
+        (lambda: LightningConfig(rest_url=url, macaroon=Secret("00")), "lightning.rest_url"),
+        (lambda: SwapConfig(provider_url=url), "swap.provider_url"),
+    ):
+        with pytest.raises(ConfigurationError, match="must name a host") as caught:
+            make()
+        assert caught.value.key == key
