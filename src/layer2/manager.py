@@ -270,7 +270,7 @@ class Layer2Manager:
             )
         from layer2._assembly import why_no_transfers
 
-        raise why_no_transfers(what, self._given)
+        raise why_no_transfers(what, self._given, alone=self._factory is None)
 
     def _records(self, what: str) -> TransferService | UndrivenTransfers:
         self._operations.check(what)

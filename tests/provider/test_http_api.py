@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from layer2.errors import NodeConnectionError, NodeNotReady, NotFound, SwapRefused
-from layer2.provider import EventStreams, create_app
+from layer2.provider import EventStreams, Turns, create_app
 from layer2.swaps import Failed, LockStatus, Paying, StatusName
 
 PROBLEM = "application/problem+json"
@@ -84,6 +84,7 @@ class TestThroughTheClient:
             return await begin(*deal, **options)
 
         monkeypatch.setattr(world.engine, "begin", slow)
+        monkeypatch.setattr(world.service, "_offering", Turns(most_of_one=8))
         requests = [await world.submarine_request() for _ in range(10)]
         asked = {asyncio.create_task(connect(served).create_submarine(request)) for request in requests}
         (refused,), others = await asyncio.wait(asked, timeout=20, return_when=asyncio.FIRST_COMPLETED)

@@ -118,13 +118,10 @@ def test_another_cancel_is_refused(manager, cancel):
 def test_errors_name_the_calls_that_their_reader_has():
     with (
         Layer2ManagerSync(protocols={"mock": MockLayer2Protocol("mock")}) as manager,
-        pytest.raises(AsyncRuntimeError) as caught,
+        pytest.raises(ConfigurationError, match=r"or use Layer2Config\.embedded") as caught,
     ):
         manager.cross_layer_transfer_sync(BTC, 1, P.BOB, P.LIGHTNING)
-    assert str(caught.value) == (
-        "cross_layer_transfer_sync: the manager is not initialised (initialize_all_sync() first)"
-    )
-    assert caught.value.args == ("cross_layer_transfer_sync: the manager is not initialised",)
+    assert caught.value.args == ("cross_layer_transfer_sync: a manager of protocols= alone has no transfers",)
 
 
 def test_events_are_an_iterator_that_can_be_left(manager, fake_manager):
