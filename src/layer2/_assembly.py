@@ -131,17 +131,8 @@ def layers_that_are_up(
     )
 
 
-def why_no_transfers(what: str, given: Collection[str], *, alone: bool) -> ConfigurationError:
-    """The error for a call that needs transfers, in a manager whose layers cannot make any.
-
-    ``given``: those of ``protocols=``; ``alone``: there are no settings besides.
-    """
-    if alone:
-        return ConfigurationError(
-            f"{what}: a manager of protocols= alone has no transfers",
-            key="protocols",
-            hint="give it settings, or use Layer2Config.embedded(); to test code that moves value, make a mock of the manager",
-        )
+def why_no_transfers(what: str, given: Collection[str]) -> ConfigurationError:
+    """The error for a call that needs transfers, in a manager whose layers cannot make any; ``given``: those of ``protocols=``."""
     replaced = sorted(name for name in given if name in set(Layer2ProtocolType))
     if replaced:
         names = " and ".join(replaced)

@@ -268,9 +268,14 @@ class Layer2Manager:
             raise AsyncRuntimeError(
                 f"{what}: the manager is not initialised", hint="await initialize_all_async() first"
             )
+        if self._factory is None:
+            hint = "give it settings too; to test code that moves value, make a mock of the manager"
+            raise ConfigurationError(
+                f"{what}: a manager of protocols= alone has no transfers", key="protocols", hint=hint
+            )
         from layer2._assembly import why_no_transfers
 
-        raise why_no_transfers(what, self._given, alone=self._factory is None)
+        raise why_no_transfers(what, self._given)
 
     def _records(self, what: str) -> TransferService | UndrivenTransfers:
         self._operations.check(what)

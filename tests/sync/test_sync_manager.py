@@ -118,7 +118,7 @@ def test_another_cancel_is_refused(manager, cancel):
 def test_errors_name_the_calls_that_their_reader_has():
     with (
         Layer2ManagerSync(protocols={"mock": MockLayer2Protocol("mock")}) as manager,
-        pytest.raises(ConfigurationError, match=r"or use Layer2Config\.embedded") as caught,
+        pytest.raises(ConfigurationError, match="give it settings") as caught,
     ):
         manager.cross_layer_transfer_sync(BTC, 1, P.BOB, P.LIGHTNING)
     assert caught.value.args == ("cross_layer_transfer_sync: a manager of protocols= alone has no transfers",)
