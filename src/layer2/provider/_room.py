@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from layer2 import Clock
@@ -55,7 +54,7 @@ class Wanted:
     """What our payment takes out of the channels, routing included."""
     spendable_msat: int = 0
     """What the channels hold."""
-    taken_msat: Mapping[str, int] = MappingProxyType({})
+    taken_msat: Mapping[str, int] = field(default_factory=dict)
     """What payments that are under way have taken out of the channels already, by swap."""
 
 
