@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from ipaddress import ip_network
 from urllib.parse import urlsplit
 
@@ -13,14 +13,13 @@ from layer2.errors import ConfigurationError
 __all__ = ["Section"]
 
 
+@dataclass(frozen=True, slots=True, repr=False)
 class Section:
     """Base of the sections: a ``repr`` without secrets, and checks of type and range that name the key."""
 
-    __slots__ = ()
-
     def __repr__(self) -> str:
         shown = []
-        for item in fields(self):  # type: ignore[arg-type]  # every section is a dataclass
+        for item in fields(self):
             value = getattr(self, item.name)
             if item.metadata.get("sensitive") and value is not None:
                 value = public_url(value)
@@ -29,7 +28,7 @@ class Section:
 
     def _types(self, section: str) -> None:
         kinds = hints(type(self))
-        for item in fields(self):  # type: ignore[arg-type]  # every section is a dataclass
+        for item in fields(self):
             value, key = getattr(self, item.name), f"{section}.{item.name}" if section else item.name
             settled = settle(kinds[item.name], value, key, sensitive=bool(item.metadata.get("sensitive")))
             if settled is not value:

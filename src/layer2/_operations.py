@@ -272,22 +272,12 @@ class Operations:
             await cancel.wait()
             call.interrupt("cancel")
 
-        results: list[T] = []
-        failure: Exception | None = None
-        async with asyncio.TaskGroup() as group:
-            watcher = group.create_task(watch())
-            try:
-                results.append(await self._scoped(call, factory, exits=exits, slot=slot))
-            except Exception as error:  # noqa: BLE001 - kept out of the group, which would wrap it; raised below
-                failure = error
-            finally:
-                watcher.cancel()
-        if failure is not None:
-            try:
-                raise failure
-            finally:
-                del failure
-        return results[0]
+        watcher = asyncio.create_task(watch())
+        try:
+            return await self._scoped(call, factory, exits=exits, slot=slot)
+        finally:
+            watcher.cancel()
+            await asyncio.wait({watcher})
 
     async def _scoped(
         self,

@@ -4,6 +4,7 @@ import asyncio
 import random
 
 import pytest
+from refusals import nothing_left, refused
 
 from layer2 import EvmAddress
 from layer2.config import DepthRule
@@ -14,18 +15,6 @@ from layer2.terms import DepthPolicy
 from layer2.transactions import Depth
 
 SAFE = DepthPolicy(depth=Depth.SAFE)
-
-
-async def refused(asked, rule):
-    with pytest.raises(SwapRefused) as caught:
-        await asked
-    assert caught.value.rule == rule
-    assert not caught.value.money_may_have_moved
-    return caught.value
-
-
-def nothing_left(world):
-    return world.inventory.active == 0 and world.inventory.token_bound() == 0
 
 
 async def test_an_offer_is_signed_and_holds_what_was_asked(world, client_account):

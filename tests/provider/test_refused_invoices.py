@@ -1,22 +1,10 @@
 """Invoices that a provider does not take, with nothing made, reserved or left open."""
 
 import pytest
+from refusals import nothing_left, refused
 
-from layer2.errors import SwapRefused
 from layer2.lightning import encode_invoice
 from layer2.swaps import BOB_TIMING
-
-
-async def refused(asked, rule):
-    with pytest.raises(SwapRefused) as caught:
-        await asked
-    assert caught.value.rule == rule
-    assert not caught.value.money_may_have_moved
-    return caught.value
-
-
-def nothing_left(world):
-    return world.inventory.active == 0 and world.inventory.token_bound() == 0
 
 
 async def test_a_malformed_invoice_is_refused(world):

@@ -353,7 +353,7 @@ class BobClient(Layer2ProtocolAsync):
         units = await self._read(lambda: self._units(form, holder), timeout, cancel, "reading a balance", None)
         return int(units * 10**asset_id.decimals // 10**form.decimals)
 
-    async def close_async(self, *, timeout: Timeout = DEFAULT, cancel: asyncio.Event | None = None) -> None:  # noqa: ARG002 (interface)
+    async def close_async(self, *, timeout: Timeout = DEFAULT, cancel: asyncio.Event | None = None) -> None:  # noqa: ARG002 (bounded by itself)
         """End tasks and connections; transactions under way stay in the journal. Idempotent, bounded."""
         self._closed = True
         if self._owns_operations:

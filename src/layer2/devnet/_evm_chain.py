@@ -283,7 +283,8 @@ class EvmChain:
         free = header.copy(base_fee_per_gas=0)
         ancestors: Any = PragueVM.get_prev_hashes(header.parent_hash, self._chain.chaindb)
         state: Any = PragueVM.build_state(self.db, free, self._context, ancestors)
-        unsigned = PragueVM.get_transaction_builder().new_unsigned_dynamic_fee_transaction(  # type: ignore[attr-defined]  # the fork has it
+        builder: Any = PragueVM.get_transaction_builder()
+        unsigned = builder.new_unsigned_dynamic_fee_transaction(
             self.chain_id,
             state.get_nonce(message.sender),
             0,
