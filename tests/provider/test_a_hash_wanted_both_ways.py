@@ -7,6 +7,7 @@ from paying the invoice for ever.
 import asyncio
 
 import pytest
+from refusals import refused
 
 from layer2.errors import SwapRefused
 from layer2.lightning import ChannelPolicy, InvoiceState, decode_invoice
@@ -16,13 +17,6 @@ from layer2.swaps import Claiming, Closed, Failed, Invoiced, Locking, LockStatus
 
 def hash_of(text):
     return decode_invoice(text).payment_hash
-
-
-async def refused(asked, rule="hash"):
-    with pytest.raises(SwapRefused) as caught:
-        await asked
-    assert caught.value.rule == rule
-    return caught.value
 
 
 async def grow_old(world):
@@ -84,7 +78,7 @@ async def test_it_does_not_give_way_to_what_is_refused_all_the_same(world, block
     text, in_the_way = blocked
     await grow_old(world)
     world.claimed_at[hash_of(text)] = 10**12
-    await refused(world.submarine(invoice=text))
+    await refused(world.submarine(invoice=text), "hash")
     await world.clock.advance(2)
     assert isinstance((await world.engine.load(in_the_way.id)).state, Invoiced)
 
@@ -103,7 +97,7 @@ async def test_a_hash_is_asked_for_that_way_once_only(world, blocked):
     text, _ = blocked
     await grow_old(world)
     offer = await asked_while_time_passes(world, world.submarine(invoice=text))
-    await refused(world.reverse(preimage_hash=hash_of(text)))
+    await refused(world.reverse(preimage_hash=hash_of(text)), "hash")
     await paid_for(world, offer)
 
 
@@ -112,7 +106,7 @@ async def test_a_payment_that_is_held_does_not_give_way(world, blocked, payer):
     await grow_old(world)
     await world.merchant_pays(in_the_way, payer)
     await world.reach(in_the_way.id, Locking)
-    await refused(world.submarine(invoice=text))
+    await refused(world.submarine(invoice=text), "hash")
     assert (await world.node.lookup_invoice(hash_of(text))).state is InvoiceState.ACCEPTED
 
 
@@ -142,7 +136,7 @@ async def test_an_invoice_that_cannot_be_closed_lets_nothing_through(world, bloc
 
     monkeypatch.setattr(world.node, "cancel_invoice", keeps_it_open)
     await grow_old(world)
-    await refused(world.submarine(invoice=text))
+    await refused(world.submarine(invoice=text), "hash")
 
 
 async def test_what_was_locked_for_keeps_its_hash_for_ever(world, blocked, payer):
@@ -157,7 +151,7 @@ async def test_what_was_locked_for_keeps_its_hash_for_ever(world, blocked, payer
             await asyncio.sleep(0.001)
     world.chain.head_offset_s = 0
     assert (await world.node.lookup_invoice(hash_of(text))).state is InvoiceState.CANCELED
-    await refused(world.submarine(invoice=text))
+    await refused(world.submarine(invoice=text), "hash")
 
 
 async def test_an_invoice_of_the_node_that_no_swap_knows_of_is_not_paid_for(world):
@@ -166,9 +160,9 @@ async def test_an_invoice_of_the_node_that_no_swap_knows_of_is_not_paid_for(worl
     await world.node.create_hold_invoice(
         payment_hash=hash_of(text), amount_msat=50_000_000, memo="", expiry_s=600, cltv_delta=80
     )
-    await refused(world.submarine(invoice=text))
+    await refused(world.submarine(invoice=text), "hash")
     await world.node.cancel_invoice(hash_of(text))
-    await refused(world.submarine(invoice=text))
+    await refused(world.submarine(invoice=text), "hash")
 
 
 async def test_requests_both_ways_at_once_get_one_offer(world):

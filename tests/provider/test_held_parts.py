@@ -4,8 +4,9 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from refusals import refused
 
-from layer2.errors import NodeConnectionError, SwapRefused
+from layer2.errors import NodeConnectionError
 from layer2.lightning import ChannelPolicy, InvoiceState
 from layer2.swaps import Closed, Locked, LockStatus
 
@@ -53,12 +54,6 @@ async def locked(world, response, payer):
     await wait_until(world, done)
     world.set_lock(response, LockStatus.LOCKED)
     await world.reach(response.id, Locked)
-
-
-async def refused(asked, rule):
-    with pytest.raises(SwapRefused) as caught:
-        await asked
-    assert caught.value.rule == rule
 
 
 async def test_every_part_of_a_held_payment_takes_a_place(make_world):

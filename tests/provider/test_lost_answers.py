@@ -4,6 +4,7 @@ import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
+from refusals import refused
 
 from layer2 import EvmAddress
 from layer2.errors import NodeConnectionError, NodeNotReady, SwapRefused, UnexpectedReply
@@ -29,12 +30,6 @@ def create(provider, direction, request):
 
 async def swaps_of(world):
     return await world.journal.page(kinds=None, limit=100, after=None)
-
-
-async def refused(asked, rule):
-    with pytest.raises(SwapRefused) as caught:
-        await asked
-    assert caught.value.rule == rule
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

@@ -7,6 +7,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from refusals import refused
 
 from layer2.errors import SwapRefused
 from layer2.evm import verify_cooperative_refund
@@ -68,12 +69,6 @@ async def test_no_consent_while_another_swap_on_the_same_lock_lives(world):
     with pytest.raises(SwapRefused) as caught:
         await world.service.sign_refund(dead.deal.id)
     assert caught.value.rule == "not_failed"
-
-
-async def refused(asked, rule):
-    with pytest.raises(SwapRefused) as caught:
-        await asked
-    assert caught.value.rule == rule
 
 
 async def test_no_consent_without_a_lock_as_deep_as_the_terms_say(world):

@@ -3,8 +3,9 @@
 from types import SimpleNamespace
 
 import pytest
+from refusals import refused
 
-from layer2.errors import InsufficientFunds, SwapRefused
+from layer2.errors import InsufficientFunds
 from layer2.provider import LocalProvider
 from layer2.swaps import Agreed, Cancelling, Locked, Locking
 from layer2.terms import DepthPolicy, SwapDirection
@@ -50,12 +51,6 @@ def locked(world):
         return amount + world.settings.fee(amount) if direction is SwapDirection.SUBMARINE else amount
 
     return amount_of_lock
-
-
-async def refused(asked, rule):
-    with pytest.raises(SwapRefused) as caught:
-        await asked
-    assert caught.value.rule == rule
 
 
 class TestWhatTheSequencerAloneHasConfirmed:
