@@ -17,6 +17,7 @@ import typer
 from layer2 import Layer2Error
 from layer2.cli._cli import Cli
 from layer2.cli._exit import ExitCode, code_for
+from layer2.cli._signals import on_signals
 
 __all__ = ["command"]
 
@@ -104,22 +105,15 @@ def _run(cli: Cli, function: Callable[..., Any], arguments: dict[str, Any], *, s
 
 async def _until_terminated(cli: Cli, work: Coroutine[Any, Any, Any]) -> Any:
     """SIGTERM ends a command as Ctrl-C does: what is open is closed in order."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    task = asyncio.current_task()
     assert task is not None
 
     def terminate() -> None:
         cli.terminated = True
         task.cancel()
 
-    try:
-        loop.add_signal_handler(signal.SIGTERM, terminate)
-    except (NotImplementedError, RuntimeError, ValueError):
-        # Not in the main thread, or not on this system: whoever runs us there has the signals.
+    with on_signals(signal.SIGTERM, action=terminate):
         return await work
-    try:
-        return await work
-    finally:
-        loop.remove_signal_handler(signal.SIGTERM)
 
 
 def _explain(cli: Cli, error: Exception) -> ExitCode:

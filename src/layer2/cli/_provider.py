@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import signal
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
@@ -12,6 +10,7 @@ import typer
 
 from layer2.cli._cli import Cli
 from layer2.cli._command import command
+from layer2.cli._signals import on_signals
 from layer2.cli._text import utc
 
 if TYPE_CHECKING:
@@ -38,22 +37,22 @@ def serve(cli: Cli) -> Coroutine[Any, Any, None]:
 async def _serve(cli: Cli, daemon: ProviderDaemon) -> None:
     with cli.working("starting"):
         await daemon.start()
-    try:
-        cli.emit({"event": "ready", "url": daemon.url, "open_swaps": daemon.runtime.inventory.active})
-        cli.say(f"listening on {daemon.url} (description of the interface: {daemon.url}/docs)")
-        cli.say(f"{daemon.runtime.inventory.active} swap(s) open. Ctrl-C stops it in order.")
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # Not in the main thread, or not on this system: then Ctrl-C raises, and whoever runs us has the signals.
-            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(number, daemon.stop)
-        await daemon.serve()
-    finally:
-        open_swaps = daemon.runtime.inventory.active
-        await daemon.close()
-        by = daemon.run_again_by
-        cli.emit({"event": "stopped", "open_swaps": open_swaps, "run_again_by": by})
-        if by is not None:
-            cli.note(f"{open_swaps} swap(s) are open: start the provider again by {utc(by)}")
-        elif open_swaps:
-            cli.note(f"{open_swaps} swap(s) are open, but nothing of yours is bound yet")
+    with on_signals(signal.SIGINT, signal.SIGTERM, action=daemon.stop):
+        try:
+            cli.emit({"event": "ready", "url": daemon.url, "open_swaps": daemon.runtime.inventory.active})
+            cli.say(f"listening on {daemon.url} (description of the interface: {daemon.url}/docs)")
+            cli.say(f"{daemon.runtime.inventory.active} swap(s) open. Ctrl-C stops it in order.")
+            await daemon.serve()
+        finally:
+            await _close(cli, daemon)
+
+
+async def _close(cli: Cli, daemon: ProviderDaemon) -> None:
+    open_swaps = daemon.runtime.inventory.active
+    await daemon.close()
+    by = daemon.run_again_by
+    cli.emit({"event": "stopped", "open_swaps": open_swaps, "run_again_by": by})
+    if by is not None:
+        cli.note(f"{open_swaps} swap(s) are open: start the provider again by {utc(by)}")
+    elif open_swaps:
+        cli.note(f"{open_swaps} swap(s) are open, but nothing of yours is bound yet")
