@@ -6,7 +6,6 @@ import signal
 import stat
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
@@ -135,26 +134,43 @@ async def test_a_holder_without_a_name_is_still_a_holder(sqlite_url, clock):
             await Store.open(sqlite_url, clock=clock)
 
 
+FORK_AND_DIE = """
+import os, sys
+from layer2.storage._session import Session
+
+Session(sys.argv[1], read_only=False, adopt=False).open()
+says, hears = os.pipe()
+if os.fork() == 0:
+    os.write(hears, b"here")
+    sys.stdin.read()
+    os._exit(0)
+os.read(says, 4)
+os._exit(0)
+"""
+
+
 def test_a_forked_child_does_not_keep_the_lock_of_its_dead_parent(sqlite_url):
+    command = [sys.executable, "-W", "ignore", "-c", FORK_AND_DIE, sqlite_url]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as parent:  # its child lives as long as this pipe
+        assert parent.wait(60) == 0
+        again = Session(sqlite_url, read_only=False, adopt=False)
+        again.open()
+        again.close()
+
+
+def test_a_child_just_forked_does_not_keep_the_lock_of_a_parent_that_closes(sqlite_url):
     session = Session(sqlite_url, read_only=False, adopt=False)
     session.open()
-    read_end, write_end = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        child = os.fork()
-    if child == 0:
-        os.close(write_end)
-        os.read(read_end, 1)
-        os._exit(0)
+    lock = Path(f"{path_of(sqlite_url)}.lock").resolve()
+    (held,) = [entry.name for entry in Path("/proc/self/fd").iterdir() if entry.resolve() == lock]
+    childs = os.dup(int(held))  # what a child has until its first instructions have run
     try:
         session.close()
         again = Session(sqlite_url, read_only=False, adopt=False)
         again.open()
         again.close()
     finally:
-        os.close(read_end)
-        os.close(write_end)
-        os.waitpid(child, 0)
+        os.close(childs)
 
 
 def test_a_child_that_closes_what_it_inherited_does_not_fail(sqlite_url):

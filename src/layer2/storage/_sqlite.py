@@ -237,10 +237,17 @@ class LockFile:
         _held.add(self)
 
     def release(self) -> None:
-        """Give it up. Idempotent."""
+        """Give it up. Idempotent.
+
+        Unlocked by name: a child that was just forked holds a copy of the descriptor until it has run its first
+        instructions, and closing ours would leave the lock with it for that long.
+        """
         if self._fd >= 0:
-            os.ftruncate(self._fd, 0)
-            self.forget()
+            try:
+                os.ftruncate(self._fd, 0)
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+            finally:
+                self.forget()
 
     def forget(self) -> None:
         """Close the descriptor without touching the text."""
