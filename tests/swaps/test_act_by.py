@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import pytest
 from swap_worlds import PREIMAGE, make_deal
 
@@ -27,6 +29,7 @@ from layer2.swaps import (
     State,
     act_by,
     latest_claim_start,
+    run_again_by,
 )
 from layer2.terms import SwapDirection
 
@@ -77,3 +80,49 @@ def test_where_nothing_of_ours_is_bound_there_is_no_such_time(
     role: Role, direction: SwapDirection, state: State
 ) -> None:
     assert act_by(make_deal(role, direction), state) is None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """As much of a stored swap as is asked."""
+
+    deal: Deal
+    state: State
+
+
+def test_the_nearest_of_all_times_is_told(submarine_client: Deal, submarine_provider: Deal) -> None:
+    """Whoever ends the process for longer than that loses money, so no swap may hide another's time."""
+    terms = submarine_client.terms
+    later = replace(terms, lock=replace(terms.lock, timelock=terms.lock.timelock + 1_000))
+    swaps = [
+        Stored(replace(submarine_client, signed=replace(submarine_client.signed, terms=later)), Locked()),
+        Stored(submarine_provider, Paying()),
+        Stored(submarine_client, Locked()),
+        Stored(submarine_client, Agreed()),
+    ]
+    assert run_again_by(swaps) == act_by(submarine_provider, Paying())  # type: ignore[arg-type]
+    assert run_again_by(swaps[2:]) == terms.lock.timelock  # type: ignore[arg-type]
+    assert run_again_by(swaps[3:]) is None  # type: ignore[arg-type]
+    assert run_again_by([]) is None
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        Locking(),
+        Locked(),
+        Paying(),
+        Revealed(),
+        Claiming(preimage=PREIMAGE),
+        Settling(preimage=PREIMAGE),
+        Refunding(),
+        Cancelling(outcome="expired", reason="r"),
+    ],
+)
+def test_what_moves_money_or_is_on_its_way_out_never_queues_behind_offers(state: State) -> None:
+    assert state.urgent
+
+
+@pytest.mark.parametrize("state", [Agreed(), Offered(), Invoiced()])
+def test_what_binds_nothing_waits_its_turn(state: State) -> None:
+    assert not state.urgent

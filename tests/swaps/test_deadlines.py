@@ -14,6 +14,7 @@ from layer2.swaps import (
     check_timing,
     claim_room_s,
     depth_wait_s,
+    expected_s,
     fast_s,
     may_claim,
     may_lock_reverse,
@@ -25,7 +26,9 @@ from layer2.swaps import (
     slow_s,
     submarine_lock_by,
     submarine_timelock,
+    worst_s,
 )
+from layer2.swaps._deadlines import overdue_at, own_invoice_life_s
 from layer2.terms import DepthPolicy
 from layer2.transactions import Depth
 
@@ -173,6 +176,18 @@ class TestSubmarine:
         assert may_pay(timing, invoice_expires_at=expires_at, now=seen, **facts)
         assert not may_pay(timing, invoice_expires_at=expires_at, now=seen + 1, **facts)
 
+    @presets
+    @policies
+    def test_an_invoice_of_our_own_lives_long_enough_even_where_the_clocks_are_apart(self, timing, policy):
+        created_at = NOW - timing.clock_skew_s
+        expires_at = created_at + own_invoice_life_s(timing, policy)
+        lock_by = submarine_lock_by(timing, NOW)
+        seen = lock_by + timing.evm_inclusion_s + depth_wait_s(timing, policy) + timing.clock_skew_s
+        facts = {"final_cltv": 80, "timelock": submarine_timelock(timing, expires_at, 80)}
+        assert may_pay(timing, invoice_expires_at=expires_at, now=seen, **facts)
+        assert may_pay(timing, invoice_expires_at=expires_at, now=seen + timing.grace_s, **facts)
+        assert not may_pay(timing, invoice_expires_at=expires_at, now=seen + timing.grace_s + 1, **facts)
+
 
 class TestReverse:
     """The provider's refund must be final before lnd gives the payment back; the client must have time to claim twice."""
@@ -263,6 +278,46 @@ class TestReverse:
         locks = [reverse_timelock(timing, policy, NOW) for policy in POLICIES]
         assert deltas == sorted(deltas)
         assert locks == sorted(locks)
+
+
+class TestOverdue:
+    """The alarm comes when everything that may take its time has had it, and not before."""
+
+    @presets
+    @pytest.mark.parametrize("pays", [False, True])
+    def test_never_before_a_refund_at_the_timelock_can_be_final(self, timing, pays):
+        refund_final = NOW + 10**8 + timing.evm_inclusion_s + timing.grace_s + timing.finality_s
+        facts = {"timelock": NOW + 10**8, "invoice_expires_at": NOW, "final_cltv": 80}
+        assert overdue_at(timing, pays=pays, **facts) == refund_final
+
+    @presets
+    def test_never_while_a_payment_of_ours_may_still_be_held(self, timing):
+        facts = {"timelock": NOW, "invoice_expires_at": NOW + 3_600, "final_cltv": 80}
+        blocks = timing.route_cltv_blocks + 80 + 3 + timing.onchain_resolve_blocks
+        back = NOW + 3_600 + timing.payment_time_limit_s + slow_s(timing, blocks)
+        assert overdue_at(timing, pays=True, **facts) == back + timing.grace_s
+        assert overdue_at(timing, pays=False, **facts) < back
+
+
+class TestWhatAUserIsTold:
+    @presets
+    def test_the_worst_is_over_when_a_refund_at_the_timelock_is_final(self, timing):
+        refund_final = timing.evm_inclusion_s + timing.grace_s + timing.finality_s
+        assert worst_s(timing, 5_000) == 5_000 + refund_final
+
+    @presets
+    @policies
+    def test_two_waits_for_the_depth_are_expected_and_less_than_the_worst(self, timing, policy):
+        expected = expected_s(timing, policy)
+        assert expected >= 2 * depth_wait_s(timing, policy) + 4 * timing.evm_block_s
+        for timelock_s in (reverse_timelock(timing, policy, 0), submarine_timelock(timing, timing.lock_window_s, 80)):
+            assert expected < worst_s(timing, timelock_s)
+
+    @presets
+    def test_deeper_policies_are_expected_to_take_longer(self, timing):
+        times = [expected_s(timing, policy) for policy in POLICIES]
+        assert times == sorted(times)
+        assert times[0] < times[-1]
 
 
 class TestPresets:

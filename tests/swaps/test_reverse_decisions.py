@@ -41,6 +41,7 @@ from layer2.swaps import (
     refund_margin_s,
     reverse_final_cltv,
 )
+from layer2.swaps._reverse_provider import why_not_lock
 from layer2.terms import SwapDirection
 
 
@@ -177,6 +178,14 @@ class TestProvider:
         assert decision.state == Locking()
         assert decision.effects == (SendLock(not_after=reverse_provider.terms.lock_by),)
         assert decision.bind_hash
+
+    @pytest.mark.parametrize("status", [each for each in InvoiceStatus if each is not InvoiceStatus.ACCEPTED])
+    def test_nothing_is_signed_for_a_payment_that_went_away_since(
+        self, reverse_provider: Deal, status: InvoiceStatus
+    ) -> None:
+        """Between the decision and the signature lies a crash, or a day: what is held is asked once more."""
+        assert why_not_lock(reverse_provider, invoice(InvoiceStatus.ACCEPTED)) is None
+        assert why_not_lock(reverse_provider, invoice(status)) is not None
 
     def test_nothing_is_locked_on_the_hash_of_another_swap(self, reverse_provider: Deal) -> None:
         decision = decide(reverse_provider, Invoiced(), HashTaken())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -177,6 +178,19 @@ class TestSubmarineClient:
         final = state_after(submarine_client, Locked(), make_view(REFUNDED, REFUNDED, REFUNDED))
         assert isinstance(final, Closed)
         assert final.outcome == "refunded"
+
+    def test_a_refund_says_to_the_end_whether_it_was_taken_early(self, submarine_client: Deal) -> None:
+        for signature, words in ((b"\x07" * 65, "could not pay.*early"), (None, "in time.*after its timelock")):
+            refunded = state_after(
+                submarine_client, Refunding(signature=signature), make_view(REFUNDED, REFUNDED, LOCKED)
+            )
+            assert isinstance(refunded, Refunded)
+            assert re.search(words, refunded.reason)
+            final = make_view(REFUNDED, REFUNDED, REFUNDED)
+            for state in (Refunding(signature=signature), refunded):
+                closed = state_after(submarine_client, state, final)
+                assert isinstance(closed, Closed)
+                assert closed.reason == refunded.reason
 
     def test_a_refunding_lock_that_a_reorg_removed_for_ever_is_given_up(self, submarine_client: Deal) -> None:
         late = make_view(now=submarine_client.terms.lock.timelock + 100)

@@ -107,6 +107,8 @@ def _locked(deal: Deal, state: Locking | Locked, view: ChainView) -> Decision | 
             return None
         case LockStatus.CLAIMED:  # the caller has taken the preimage out of every such view
             return None
+        case _:
+            assert_never(view.latest.status)
 
 
 def _refunding(deal: Deal, state: Refunding | Refunded, view: ChainView) -> Decision | None:
