@@ -59,6 +59,15 @@ async def test_a_copy_that_fails_leaves_no_file(sqlite_url, tmp_path, clock, mon
         await store.backup(tmp_path / "copy.db")
 
 
+async def test_a_store_that_does_not_say_whose_it_is_gives_no_copy(sqlite_url, tmp_path, clock):
+    """The copy could not be marked as one, and two live copies of one store lose money."""
+    async with await Store.open(sqlite_url, clock=clock) as store:
+        await store.run(lambda conn: conn.exec_driver_sql("DELETE FROM meta WHERE key = 'fingerprint'"))
+        with pytest.raises(StorageError, match="does not say whose it is"):
+            await store.backup(tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").exists()
+
+
 async def test_a_store_on_a_server_names_the_means_to_copy_it(postgres_databases, tmp_path, clock):
     async with await Store.open(postgres_databases.new(), clock=clock) as store:
         with pytest.raises(StorageError, match="pg_dump"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import stat
+from contextlib import closing
 
 import pytest
 
@@ -96,6 +97,28 @@ async def test_a_copy_that_does_more_than_hold_rows_is_refused(url, target, copy
     assert target.read_bytes() == before
     with pytest.raises(StorageError):
         await Store.open(f"sqlite:///{copy}", clock=clock, adopt=True)
+
+
+async def test_a_copy_whose_rows_will_not_be_marked_as_restored_is_refused(url, target, copy, clock):
+    """Such a swap would pay and lock again. The table itself says that what does not fit is left as it is."""
+    database = sqlite3.connect(copy)
+    with database:
+        (table,) = database.execute("SELECT sql FROM sqlite_master WHERE name = 'swap'").fetchone()
+        names = [row[1] for row in database.execute("PRAGMA table_info(swap)")]
+        stubborn = table.replace("epoch INTEGER NOT NULL", "epoch INTEGER NOT NULL UNIQUE ON CONFLICT IGNORE")
+        assert stubborn != table
+        database.execute(stubborn.replace("swap", "other", 1))
+        for number in (1, 2):
+            values = {"id": f"'{number}'", "idempotency_key": "NULL", "epoch": str(1_000_000 + number)}
+            chosen = ", ".join(values.get(name, name) for name in names)
+            database.execute(f"INSERT INTO other SELECT {chosen} FROM swap")
+        database.execute("DROP TABLE swap")
+        database.execute("ALTER TABLE other RENAME TO swap")
+    database.close()
+    before = target.read_bytes()
+    with pytest.raises(StorageError, match="cannot be marked as restored"):
+        await restore_copy(url, copy, clock=clock, key=None, replace=True)
+    assert target.read_bytes() == before
 
 
 @pytest.fixture
@@ -195,6 +218,33 @@ async def test_what_cannot_be_opened_moves_nothing(url, target, copy, clock, tmp
             await restore_copy(url, bad, clock=clock, key=None, replace=True)
         assert target.read_bytes() == before
         assert sorted(path.name for path in target.parent.iterdir()) == ["layer2.db", "layer2.db.lock"]
+
+
+async def test_a_copy_in_which_a_bit_has_turned_is_refused_before_it_is_believed(url, target, copy, clock):
+    """It opens, and every query answers; only the check of the whole file sees that an index names what its table does not hold."""
+    with closing(sqlite3.connect(copy)) as database:
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+        (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'ix_swap_payment_hash'").fetchone()
+        (payment_hash,) = database.execute("SELECT payment_hash FROM swap").fetchone()
+    content = bytearray(copy.read_bytes())
+    at = content.index(payment_hash.encode(), (page - 1) * size, page * size)
+    content[at] ^= 1
+    copy.write_bytes(content)
+    before = target.read_bytes()
+    with pytest.raises(StorageError, match=r"is damaged: .*ix_swap_payment_hash") as caught:
+        await restore_copy(url, copy, clock=clock, key=None, replace=True)
+    assert "older copy" in caught.value.hint
+    assert target.read_bytes() == before
+
+
+async def test_a_place_that_cannot_be_written_to_is_a_storage_error(copy, clock, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    url = f"sqlite:///{tmp_path / 'file' / 'layer2.db'}"
+    with pytest.raises(StorageError, match="could not be put at") as caught:
+        await restore_copy(url, copy, clock=clock, key=None)
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.url == url
+    assert (tmp_path / "file").read_text() == "in the way"
 
 
 async def test_only_files_are_restored(copy, clock):

@@ -3,9 +3,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -342,6 +344,21 @@ async def test_a_full_disk_is_an_error_and_not_the_end(sqlite_url, clock):
         assert await store.run(get_meta, "big") is None
         await store.run(set_meta, "small", "x")
         assert await store.run(get_meta, "small") == "x"
+
+
+async def test_a_transaction_that_cannot_begin_is_an_error_and_not_the_end(sqlite_url, clock):
+    """Some other program that writes to the file, which the lock of the store does not keep out."""
+    async with await Store.open(sqlite_url, clock=clock) as store:
+        await store.run(lambda conn: conn.exec_driver_sql("PRAGMA busy_timeout = 0").all())
+        with closing(sqlite3.connect(path_of(sqlite_url), isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StorageError, match="locked") as caught:
+                await store.run(set_meta, "key", "x")
+            assert caught.value.url == sqlite_url
+            other.execute("ROLLBACK")
+        assert await store.run(get_meta, "key") is None
+        await store.run(set_meta, "key", "later")
+        assert await store.run(get_meta, "key") == "later"
 
 
 async def test_a_transaction_that_sqlite_gave_up_is_not_taken_for_committed(sqlite_url, clock):

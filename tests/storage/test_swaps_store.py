@@ -185,6 +185,21 @@ async def test_effects_keep_the_order_in_which_they_are_wanted(store, make_swap)
     ]
 
 
+async def test_swaps_that_are_read_together_have_their_own_effects_in_their_own_order(store, make_swap):
+    wanted = {1: (PayInvoice(), CLAIM), 2: (), 3: (LOCK, CancelInvoice(), PayInvoice()), 4: (CLAIM,)}
+    for number, effects in wanted.items():
+        await store.run(swaps.insert_swap, make_swap(number, effects=effects), at_ms=AT)
+    done = {"key": "claim", "version": 1, "status": EffectStatus.DONE}
+    assert await store.run(swaps.mark_effect, swap_id=make_swap(1).deal.id, **done)
+    found = {swap.id: [each.effect for each in swap.effects] for swap in await store.run(swaps.page_active)}
+    assert found == {
+        make_swap(1).deal.id: [PayInvoice()],
+        make_swap(2).deal.id: [],
+        make_swap(3).deal.id: [LOCK, CancelInvoice(), PayInvoice()],
+        make_swap(4).deal.id: [CLAIM],
+    }
+
+
 async def test_an_outcome_of_an_earlier_attempt_does_not_touch_what_was_wanted_since(store, make_swap):
     new = make_swap(1, effects=(CLAIM,))
     await store.run(swaps.insert_swap, new, at_ms=AT)
