@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,18 @@ def test_each_role_and_direction_has_one_decision_file():
     assert {
         f"_{direction}_{role}" for direction in ("submarine", "reverse") for role in ("client", "provider")
     } <= files
+
+
+def test_every_decision_is_measured_line_by_line():
+    """A file that was renamed would otherwise drop out of `make coverage` unseen."""
+    report = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]["report"]
+    assert report["fail_under"] == 100
+    measured = {pattern: set(ROOT.glob(pattern.replace("**", "**/*"))) for pattern in report["include"]}
+    assert [pattern for pattern, files in measured.items() if not files] == []
+    named = set().union(*measured.values())
+    assert {PACKAGE / "swaps" / f"_{name}.py" for name in DECISIONS} <= named
+    for package in ("proofs", "storage"):
+        assert set((PACKAGE / package).rglob("*.py")) <= named
 
 
 @pytest.mark.parametrize("package", ["cli", "provider"])
