@@ -129,6 +129,32 @@ class Chain:
             proof=self.receipts_trie.prove(receipt_key(self.index)),
         )
 
+    def block_answer(self) -> dict[str, str]:
+        """The block as ``eth_getBlockByNumber`` gives it."""
+        said = {name: value for name, value in self.header.fields.items() if value is not None}
+        shown = {name: hex(value) if isinstance(value, int) else f"0x{value.hex()}" for name, value in said.items()}
+        return {**shown, "hash": f"0x{self.header.hash.hex()}"}
+
+    def proof_answer(self, slot: bytes, *, address: EvmAddress = CONTRACT) -> dict[str, Any]:
+        """What ``eth_getProof`` gives for a slot of an account."""
+        account = self.contract if address == CONTRACT else Account(0, 0, EMPTY_ROOT, EMPTY_CODE_HASH)
+        proof = self.storage.prove(keccak256(slot)) if address == CONTRACT else ()
+        return {
+            "address": f"0x{address.raw.hex()}",
+            "nonce": hex(account.nonce),
+            "balance": hex(account.balance_wei),
+            "storageHash": f"0x{account.storage_root.hex()}",
+            "codeHash": f"0x{account.code_hash.hex()}",
+            "accountProof": [f"0x{node.hex()}" for node in self.state.prove(keccak256(address.raw))],
+            "storageProof": [
+                {
+                    "key": f"0x{slot.hex()}",
+                    "value": hex(self.slots.get(slot, 0)),
+                    "proof": [f"0x{node.hex()}" for node in proof],
+                }
+            ],
+        }
+
 
 def make_invoice(amount_msat: int | None, preimage: bytes = PREIMAGE, *, network: str = "regtest") -> str:
     unsigned = encode_invoice(

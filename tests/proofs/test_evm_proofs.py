@@ -1,4 +1,4 @@
-"""Account, storage and receipt proofs against real answers, and what they refuse."""
+"""Account, storage and receipt proofs against real answers and those of a chain that is made up, and what they refuse."""
 
 import contextlib
 from dataclasses import replace
@@ -11,6 +11,7 @@ from layer2.addresses import EvmAddress
 from layer2.errors import ProofError
 from layer2.proofs import Account, BlockHeader, EvmReceiptProof, EvmStorageProof
 from layer2.proofs._evm import EMPTY_CODE_HASH, encode_account, read_proof_answer, verify_account, verify_slot
+from layer2.proofs._receipts import receipt_key
 from layer2.proofs._trie import EMPTY_ROOT, Trie, verify_trie_proof
 
 
@@ -71,20 +72,55 @@ def test_an_answer_that_adds_to_its_nodes_is_refused(vectors, unhex, field, valu
         ({"codeHash": "0x00"}, "codeHash has 1 bytes"),
     ],
 )
-def test_malformed_answers_are_refused(vectors, unhex, change, match):
-    case = vectors("eth_getproof.json")["cases"][0]
-    address = unhex(case["proof"]["address"])
+def test_malformed_answers_are_refused(made, change, match):
+    chain = made.Chain({bytes(32): 7}, ())
+    answer = chain.proof_answer(bytes(32))
+    assert read_proof_answer(answer, chain.state.root, made.CONTRACT.raw).slots[bytes(32)].value == 7
     with pytest.raises(ProofError, match=match):
-        read_proof_answer({**case["proof"], **change}, unhex(case["state_root"]), address)
+        read_proof_answer({**answer, **change}, chain.state.root, made.CONTRACT.raw)
 
 
-def test_another_value_than_the_proven_one_is_refused(vectors, unhex):
-    case = vectors("eth_getproof.json")["cases"][0]
-    entry = {**case["proof"]["storageProof"][0], "value": "0x1"}
-    with pytest.raises(ProofError, match="another value than the answer says"):
-        read_proof_answer(
-            {**case["proof"], "storageProof": [entry]}, unhex(case["state_root"]), unhex(case["proof"]["address"])
-        )
+def test_another_value_than_the_proven_one_is_refused(made):
+    chain = made.Chain({bytes(32): 7}, ())
+    answer = chain.proof_answer(bytes(32))
+    for value in ("0x0", "0x8"):
+        entry = {**answer["storageProof"][0], "value": value}
+        with pytest.raises(ProofError, match="another value than the answer says"):
+            read_proof_answer({**answer, "storageProof": [entry]}, chain.state.root, made.CONTRACT.raw)
+
+
+def test_an_account_that_is_not_there_may_be_described_in_two_ways_and_no_other(made):
+    chain = made.Chain({}, ())
+    absent = made.account(0xEE)
+    answer = chain.proof_answer(bytes(32), address=absent)
+    zeros = {"storageHash": "0x" + "00" * 32, "codeHash": "0x" + "00" * 32}
+    for change in ({}, zeros):
+        proven = read_proof_answer({**answer, **change}, chain.state.root, absent.raw)
+        assert proven.account is None
+        assert proven.slots == {bytes(32): (0, ())}
+    for change in ({"nonce": "0x1"}, {"balance": "0x1"}, {"codeHash": "0x" + "00" * 32}):
+        with pytest.raises(ProofError, match="not what its nodes prove"):
+            read_proof_answer({**answer, **change}, chain.state.root, absent.raw)
+    # Nor is an account that is there described as one that is not.
+    with pytest.raises(ProofError, match="not what its nodes prove"):
+        present = chain.proof_answer(bytes(32))
+        read_proof_answer({**present, "nonce": "0x0", **zeros}, chain.state.root, made.CONTRACT.raw)
+
+
+def test_a_receipt_is_proven_for_its_own_index_of_a_trusted_block(made):
+    terms = made.make_terms()
+    chain = made.claimed_chain(terms)
+    proof = chain.receipt_proof()
+    proven = proof.verify([chain.header.hash])
+    assert proven.header == chain.header
+    assert proven.receipt == chain.receipts[chain.index]
+    with pytest.raises(ProofError, match="is not among the 1 trusted") as refused:
+        proof.verify([chain.header.parent_hash])
+    assert refused.value.check == "block"
+    last = len(chain.receipts)
+    with pytest.raises(ProofError, match=f"no transaction of index {last}") as refused:
+        replace(proof, index=last, proof=chain.receipts_trie.prove(receipt_key(last))).verify([chain.header.hash])
+    assert refused.value.check == "receipt"
 
 
 def test_storage_keys_of_any_form_and_both_forms_of_an_empty_storage():
@@ -356,9 +392,9 @@ def test_fields_that_a_later_fork_appends_are_covered_by_the_hash_and_read_by_no
         ({"parentBeaconBlockRoot": None, "requestsHash": None}, "list of 15, 16"),
     ],
 )
-def test_a_block_answer_that_is_not_its_hash_is_refused(vectors, change, match):
-    case = next(case for case in vectors("headers.json")["headers"] if case["fields"] == 21)
-    block = {**case["header"], "hash": case["hash"]}
-    assert BlockHeader.from_json_rpc(block).hash.hex() == case["hash"][2:]
+def test_a_block_answer_that_is_not_its_hash_is_refused(made, change, match):
+    chain = made.Chain({}, ())
+    block = chain.block_answer()
+    assert BlockHeader.from_json_rpc(block) == chain.header
     with pytest.raises(ProofError, match=match):
         BlockHeader.from_json_rpc({**block, **change})
