@@ -160,5 +160,5 @@ lock:
 	@$(UV_COMPILE) --group pyproject.toml:bench -o requirements/bench.txt
 
 clean:
-	rm -rf .venv .venvs build dist docs/_build .demo layer2-demo .campaign .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venvs build dist docs/_build .demo layer2-demo .campaign .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
