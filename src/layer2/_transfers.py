@@ -61,18 +61,27 @@ class TransferArguments:
     direction: SwapDirection
     recipient: Address | None
     max_fee: int
+    """The bound that holds: the given one, else the configured one."""
+    given_max_fee: int | None
     payer: Payer
     idempotency_key: str | None
 
     @property
     def digest(self) -> str:
-        """What makes two requests under one key the same."""
+        """What makes two requests under one key the same: what was given, since a default is another after the settings changed."""
+        return self._digest(self.given_max_fee)
+
+    def is_request(self, digest: str | None) -> bool:
+        """Whether a stored digest is of this request; the first stores had the bound that held in it, given or not."""
+        return digest in (self.digest, self._digest(self.max_fee))
+
+    def _digest(self, max_fee: int | None) -> str:
         parts = [
             self.asset.to_json(),
             self.amount,
             self.direction.value,
             None if self.recipient is None else str(self.recipient),
-            self.max_fee,
+            max_fee,
             self.payer,
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -150,6 +159,7 @@ class TransferService:
             direction=direction,
             recipient=self._recipient(direction, recipient),
             max_fee=self._config.swap.max_fee(amount) if max_fee is None else max_fee,
+            given_max_fee=max_fee,
             payer=payer,
             idempotency_key=idempotency_key,
         )
@@ -270,12 +280,8 @@ class TransferService:
         async with self._key_lock(arguments.idempotency_key):
             known = await self._journal.by_key(arguments.idempotency_key)
             if known is not None:
-                if known.request_digest != arguments.digest:
-                    raise IdempotencyConflict(
-                        "the idempotency key was used for another transfer",
-                        key=arguments.idempotency_key,
-                        hint="take a new key",
-                    )
+                if not arguments.is_request(known.request_digest):
+                    raise IdempotencyConflict.of(arguments.idempotency_key)
                 begun(known.id)
                 self._engine.take_up(known)
                 return self.view(known)

@@ -332,7 +332,11 @@ class IdempotencyConflict(Layer2Error):
     @classmethod
     def of(cls, key: str) -> Self:
         """The error for a call whose arguments are not those of the key's first call."""
-        return cls("the idempotency key was used with other arguments", key=key, hint="take a new key")
+        return cls(
+            "the idempotency key was used with other arguments",
+            key=key,
+            hint="the same arguments go on with what was begun; another key begins anew, and pays a second time",
+        )
 
 
 class SwapError(Layer2Error):

@@ -182,7 +182,7 @@ class TxSender:
             await self._journal.settle()
             record = await self._journal.get(key)
             if record is not None and record.request_digest != job.digest:
-                raise _conflict(key)
+                raise IdempotencyConflict.of(key)
             if record is not None and record.state is TxState.ABANDONED and record.shown and not exit:
                 await self._look()  # the chain may have it
                 record = await self._journal.get(key)
@@ -215,7 +215,7 @@ class TxSender:
             await self._journal.settle()
             record = await self._journal.get(job.key)
             if record is not None and record.request_digest != job.digest:
-                raise _conflict(job.key)
+                raise IdempotencyConflict.of(job.key)
             if record is not None:
                 job.progress.begun = job.progress.attached = True
                 job.progress.record = record
@@ -489,9 +489,3 @@ class TxSender:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _conflict(key: str) -> IdempotencyConflict:
-    return IdempotencyConflict(
-        f"the idempotency key {key!r} was used for another transaction", hint="use a new key", key=key
-    )

@@ -74,9 +74,7 @@ def insert_swap(conn: Connection, new: NewSwap, *, at_ms: int) -> Inserted:
         if found is not None and found.request_digest == new.request_digest:
             return Inserted(id=found.id, created=False)
         if found is not None:
-            raise IdempotencyConflict(
-                "the idempotency key was used for another transfer", key=new.idempotency_key, hint="take a new key"
-            )
+            raise IdempotencyConflict.of(new.idempotency_key)
     terms = new.deal.terms
     if new.bind_hash:
         _check_hash(conn, terms.lock.preimage_hash, new.deal.id)
