@@ -260,3 +260,16 @@ def test_settings_without_any_layer_are_a_fault(run, environment):
     done = run("doctor", "--json")
     assert done.code == ExitCode.CONFIGURATION
     assert "[bob]" in done.json["next"]
+
+
+def test_a_proof_that_was_not_made_yet_is_not_written(run, environment):
+    (environment / "layer2.toml").write_text(
+        'network = "devnet"\n[bob]\nchain = "devnet"\nrpc_url = "http://127.0.0.1:1"\n'
+        f'[assets.BTC]\ncontract = "0x{"44" * 20}"\ncontract_decimals = 8\n[store]\nurl = "sqlite:///journal.sqlite3"\n'
+    )
+    transfer_id = asyncio.run(store_a_lock(f"sqlite:///{environment / 'journal.sqlite3'}"))
+    done = run("transfers", "show", transfer_id, "--json", "--proof", "proof.json")
+    assert done.code == ExitCode.NOT_FOUND
+    assert f"layer2 transfers resume {transfer_id}" in done.json["error"]["hint"]
+    assert run("transfers", "show", transfer_id, "--proof", ".").code == ExitCode.USAGE
+    assert not (environment / "proof.json").exists()

@@ -114,6 +114,31 @@ def test_an_argument_that_cannot_be_right_is_code_2(run, environment, arguments)
     assert run(*arguments).code == ExitCode.USAGE
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--timeout", "nan"),
+        ("--timeout", "-1"),
+        ("--proof", ""),
+        ("--proof", "."),
+        ("--proof", "layer2.toml/proof.json"),
+        ("--proof", "link.json"),
+        ("--proof", "taken.json"),
+        ("--proof", f"{'x' * 300}.json"),
+    ],
+)
+def test_an_option_of_a_transfer_that_cannot_be_right_is_refused_before_anything_is_begun(
+    run, environment, option, value
+):
+    (environment / "layer2.toml").write_text('network = "embedded"\n')
+    (environment / "link.json").symlink_to("elsewhere.json")
+    (environment / "taken.trusted.json").mkdir()
+    done = run("transfer", "bob", "lightning", "20000", "--yes", "--json", option, value)
+    assert done.code == ExitCode.USAGE
+    (error,) = (line["error"] for line in done.lines)
+    assert (error["money_may_have_moved"], error["fields"]["field"]) == (False, option)
+
+
 def test_an_error_is_json_for_programs_and_text_for_people(run):
     done = run("invoice", "decode", "lnbc1nonsense", "--json")
     error = done.json["error"]

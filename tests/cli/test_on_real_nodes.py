@@ -83,6 +83,13 @@ async def test_a_key_that_was_used_needs_no_provider_and_nobody_to_confirm(netwo
     assert again.code == 0, again.err
     assert again.lines[-1]["transfer"]["id"] == first.lines[-1]["transfer"]["id"]
     assert (environment / "proof.json").is_file()
+    transfer_id = first.lines[0]["begun"]["id"]
+    shown = await asyncio.to_thread(program, "transfers", "show", transfer_id, "--json", "--proof", "later/proof.json")
+    assert (shown.code, shown.json["proof_file"]) == (0, "later/proof.json"), shown.err
+    kept = [(environment / folder / "proof.json").read_text() for folder in (".", "later")]
+    assert kept[0] == kept[1]
+    verified = await asyncio.to_thread(program, "proof", "verify", "later/proof.json")
+    assert verified.code == 0
     other = await asyncio.to_thread(program, *order[:3], "30001", *order[4:])
     assert (other.code, other.lines[-1]["error"]["type"]) == (ExitCode.REFUSED, "IdempotencyConflict")
     unknown = await asyncio.to_thread(program, *order[:-1], "order-2")

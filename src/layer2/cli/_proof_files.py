@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import secrets
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +18,16 @@ from layer2.proofs import TransferProof
 if TYPE_CHECKING:
     from layer2 import Layer2Manager
 
-__all__ = ["Anchors", "ProofFiles", "block_hash", "read_anchors", "read_proof", "sidecar_of", "write_proof"]
+__all__ = [
+    "Anchors",
+    "ProofFiles",
+    "block_hash",
+    "check_place",
+    "read_anchors",
+    "read_proof",
+    "sidecar_of",
+    "write_proof",
+]
 
 KIND: Final = "layer2.trusted_blocks"
 MAX_BYTES: Final = 16 * 1024 * 1024
@@ -43,6 +53,35 @@ class Anchors:
 def sidecar_of(path: Path) -> Path:
     """Where the anchors of a proof lie by default."""
     return path.with_name(path.name.removesuffix(".json") + ".trusted.json")
+
+
+async def check_place(path: Path) -> None:
+    """Whether a proof can be written there, as far as that can be known before there is one.
+
+    Raises:
+        ValidationError: it cannot.
+    """
+    try:
+        await asyncio.to_thread(_check_place, path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValidationError(
+            f"no proof can be written to {str(path)!r:.200}: {reason}", field="--proof", hint="give the name of a file"
+        ) from error
+
+
+def _check_place(path: Path) -> None:
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    for file in (path, sidecar_of(path)):
+        _check_free(file)
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{folder} is no folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f"{folder} is not yours to write to")
 
 
 async def write_proof(manager: Layer2Manager, proof: TransferProof, path: Path) -> ProofFiles:
@@ -82,8 +121,7 @@ def _write(files: ProofFiles, proof: str, trusted: str) -> None:
 
 def _put(path: Path, text: str) -> None:
     """Write a file whole or not at all, for nobody but its owner to read, and over nothing but a file."""
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise FileExistsError(errno.EEXIST, "what is there is a link, or no file")
+    _check_free(path)
     fresh = path.with_name(f".{secrets.token_hex(8)}.tmp")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -95,6 +133,15 @@ def _put(path: Path, text: str) -> None:
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
+
+
+def _check_free(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if not stat.S_ISREG(mode):
+        raise FileExistsError(errno.EEXIST, "what is there is a link, or no file")
 
 
 def read_proof(path: Path) -> TransferProof:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -15,17 +15,19 @@ from layer2.cli._command import command
 from layer2.cli._confirm import confirm
 from layer2.cli._exit import ExitCode
 from layer2.cli._follow import begun, finish
-from layer2.cli._proof_files import write_proof
+from layer2.cli._proof_files import check_place, write_proof
 from layer2.cli._session import GONE, writer
 from layer2.cli._text import sat, utc
 from layer2.cli._views import quote_json, quote_table, transfer_json
 from layer2.transfers import read_transfers
 
 if TYPE_CHECKING:
-    from layer2 import Layer2Manager
+    from layer2 import Layer2Manager, TransferProof
     from layer2.transfers import Payer
 
 __all__ = ["add_to"]
+
+_AGAIN: Final = "the same command again begins another transfer"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -55,6 +57,9 @@ async def transfer(
     payer: Payer = "anyone" if anyone else "self"
     check_amount(amount)
     _check_layers(source, destination)
+    _check_timeout(timeout)
+    if proof is not None:
+        await check_place(proof)
     async with writer(cli) as manager:
         known = None if key is None or quote_only else await _begun_under(cli, key)
         if known is None:
@@ -79,8 +84,11 @@ async def transfer(
         resume, held = f"layer2 transfers resume {moved.id} --until-done", key
         if cli.config.is_embedded:
             resume, held = GONE, None
-        with begun(f"{resume}; the same command again begins another transfer", key=held):
-            await _finish(cli, manager, moved, proof, timeout_s=timeout)
+        with begun(f"{resume}; {_AGAIN}", key=held), cli.working("moving"):
+            found = await finish(cli, moved, timeout_s=timeout, stream=True)
+        written = GONE if cli.config.is_embedded else f"layer2 transfers show {moved.id} --proof FILE"
+        with begun(f"it is settled; for its proof: {written}; {_AGAIN}", key=held):
+            await _finish(cli, manager, moved, found, proof)
     return ExitCode.OK
 
 
@@ -90,11 +98,7 @@ async def _begun_under(cli: Cli, key: str) -> Transfer | None:
         return await transfers.by_key(key)
 
 
-async def _finish(
-    cli: Cli, manager: Layer2Manager, moved: Transfer, proof: Path | None, *, timeout_s: float | None
-) -> None:
-    with cli.working("moving"):
-        found = await finish(cli, moved, timeout_s=timeout_s, stream=True)
+async def _finish(cli: Cli, manager: Layer2Manager, moved: Transfer, found: TransferProof, proof: Path | None) -> None:
     files = None
     if proof is not None:
         files = await write_proof(manager, found, proof)
@@ -103,6 +107,12 @@ async def _finish(
     cli.say(f"settled: {sat(result.quote.amount)} arrived on {result.quote.destination}", style="bold green")
     if files is not None:
         cli.say(f"proof: {files.proof}; check it with: layer2 proof verify {files.proof}")
+
+
+def _check_timeout(timeout_s: float | None) -> None:
+    """Before anything is begun."""
+    if timeout_s is not None and not timeout_s >= 0:  # NaN compares with nothing
+        raise ValidationError(f"timeout must be seconds, 0 or more, not {timeout_s}", field="--timeout")
 
 
 def _check_layers(source: str, destination: str) -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layer2 import Transfer, TransferState, ValidationError
+from layer2 import NotFound, ProofError, Transfer, TransferState, ValidationError
 from layer2.cli._cli import Cli
 from layer2.cli._command import command
 from layer2.cli._exit import ExitCode
 from layer2.cli._follow import finish
-from layer2.cli._session import GONE, driver, unfinished
+from layer2.cli._proof_files import ProofFiles, check_place, write_proof
+from layer2.cli._session import GONE, driver, reader, unfinished
 from layer2.cli._text import utc
 from layer2.cli._views import event_json, state_line, transfer_json, transfer_table, transfers_table
 from layer2.transfers import read_transfers
+
+if TYPE_CHECKING:
+    from layer2._stored_transfers import StoredTransfers
 
 __all__ = ["add_run_to", "app"]
 
@@ -50,18 +55,46 @@ async def list_transfers(
 
 
 @command(app, "show")
-async def show(cli: Cli, transfer_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+async def show(
+    cli: Cli,
+    transfer_id: Annotated[str, typer.Argument(metavar="ID")],
+    proof: Annotated[
+        Path | None, typer.Option(help="Write the proof of a settled transfer to this file; asks your endpoint.")
+    ] = None,
+) -> None:
     """Show one transfer and its history. Works beside a running service."""
+    if proof is not None:
+        await check_place(proof)
     async with read_transfers(cli.config) as transfers:
         transfer = await transfers.get(transfer_id)
         events = [event async for event in transfers.transfer_events(transfer_id)]
+        files = None if proof is None else await _write_kept(cli, transfers, transfer, proof)
     value = {**transfer_json(transfer), "events": [event_json(event) for event in events]}
+    if files is not None:
+        value["proof_file"] = str(files.proof)
     cli.emit(value, lambda: transfer_table(transfer))
     for event in events:
         reason = f": {event.reason}" if event.reason else ""
         cli.say(f"  {utc(event.at_ms // 1000)}  {state_line(event.state)}{reason}")
     if transfer.state is TransferState.AWAITING_PAYMENT and transfer.invoice is not None:
         cli.say(f"invoice to be paid: {transfer.invoice}")
+    if files is not None:
+        cli.say(f"proof: {files.proof}; check it with: layer2 proof verify {files.proof}")
+
+
+async def _write_kept(cli: Cli, transfers: StoredTransfers, transfer: Transfer, path: Path) -> ProofFiles:
+    """Write the proof that the store has, if the chain still has its blocks."""
+    config = cli.config
+    if config.is_embedded:
+        raise NotFound(f"no proof of transfer {transfer.id} can be checked any more: {GONE}")
+    try:
+        proof = await transfers.proof(transfer.id)
+        async with reader(cli, config.with_changes(lightning=None, signer=None)) as (manager, _):
+            with cli.working("checking the proof"):
+                return await write_proof(manager, proof, path)
+    except (NotFound, ProofError) as error:
+        error.hint = f"layer2 transfers resume {transfer.id} makes it, once the transfer is settled"
+        raise
 
 
 @command(app, "resume")
