@@ -273,3 +273,11 @@ def test_a_proof_that_was_not_made_yet_is_not_written(run, environment):
     assert f"layer2 transfers resume {transfer_id}" in done.json["error"]["hint"]
     assert run("transfers", "show", transfer_id, "--proof", ".").code == ExitCode.USAGE
     assert not (environment / "proof.json").exists()
+
+
+def test_transfers_alone_lists_them(run, settings):
+    assert run("transfers", "--json").json == []
+    assert "no transfers" in run("transfers").out
+    assert run("transfers", "--state", "lost").code == ExitCode.USAGE
+    assert run("transfers", "--json", "list").code == ExitCode.USAGE
+    assert "resume" in run("transfers", "--help").out

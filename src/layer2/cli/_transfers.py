@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from layer2 import NotFound, ProofError, Transfer, TransferState, ValidationError
 from layer2.cli._cli import Cli
@@ -24,7 +25,18 @@ if TYPE_CHECKING:
 
 __all__ = ["add_run_to", "app"]
 
-app = typer.Typer(name="transfers", help="List, show and go on with transfers.", no_args_is_help=True)
+
+class _OrList(TyperGroup):
+    """A group that lists where no command is named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Name the command that is meant."""
+        named = bool(args) and (not args[0].startswith("-") or args[0] in ctx.help_option_names)
+        # Completion parses without meaning to run: there the commands are what is asked for.
+        return super().parse_args(ctx, args if named or ctx.resilient_parsing else ["list", *args])
+
+
+app = typer.Typer(name="transfers", cls=_OrList, help="List, show and go on with transfers; alone, it lists.")
 
 
 def add_run_to(parent: typer.Typer) -> None:
