@@ -117,14 +117,13 @@ def _prover(factory: LayerFactory, bob: BobClient, node: LightningNode | None) -
 
 
 def layers_that_are_up(
-    protocols: Mapping[str, Layer2ProtocolAsync], failures: Mapping[str, Layer2Error]
+    protocols: Mapping[str, Layer2ProtocolAsync],
 ) -> tuple[BobClient | None, LightningNetwork | None]:
-    """The layers that transfers work on, as far as they are there."""
+    """The layers that transfers work on, as far as they are among those that are up."""
     from layer2.bob import BobClient
     from layer2.lightning import LightningNetwork
 
-    up = {name: layer for name, layer in protocols.items() if name not in failures}
-    bob, lightning = up.get(Layer2ProtocolType.BOB), up.get(Layer2ProtocolType.LIGHTNING)
+    bob, lightning = protocols.get(Layer2ProtocolType.BOB), protocols.get(Layer2ProtocolType.LIGHTNING)
     return (
         bob if isinstance(bob, BobClient) else None,
         lightning if isinstance(lightning, LightningNetwork) else None,

@@ -84,7 +84,8 @@ class Layer2Manager:
         )
 
     async def __aenter__(self) -> Self:
-        await self._open()
+        self._bind()
+        await self._life.open()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -107,8 +108,8 @@ class Layer2Manager:
         """The network in this process, if that is the configuration and it is started."""
         return None if self._life.factory is None else self._life.factory.embedded
 
-    async def _open(self) -> None:
-        await self._life.open()
+    def _bind(self) -> None:
+        self._life.bind()
         self._metrics.watch(self._levels)
 
     async def initialize_all_async(self, *, timeout: Timeout = None, cancel: asyncio.Event | None = None) -> None:
@@ -117,9 +118,10 @@ class Layer2Manager:
         Raises:
             InitializationError: some did not start; ``failures`` says which and why. The others are usable, and calling again
                 tries only the failed.
-            StoreInUse, StorageError: the store cannot be opened.
+            StoreInUse, StorageError: the store cannot be opened, or what is unfinished in it cannot be read.
+            AsyncTimeout, TaskCancelled: it was ended. After any of these, calling again does what is left to do.
         """
-        await self._open()
+        self._bind()
         await self._operations.run(
             self._life.initialize, timeout=timeout, cancel=cancel, what="initialising", slot=False, moves_money=False
         )
@@ -300,7 +302,7 @@ class Layer2Manager:
         state = worst([worst([part.state for part in protocols.values()]), *(task.state for task in tasks.values())])
         if self._life.closed:
             state = HealthState.CLOSED
-        elif not protocols:
+        elif state is HealthState.OK and not self._life.started:
             state = HealthState.STARTING
         levels = self._levels()
         return Health(
