@@ -32,7 +32,15 @@ class Anvil:
     """The process and its JSON-RPC."""
 
     def __init__(
-        self, binary: Path, directory: Path, *, port: int, clock: Clock, block_s: int = 1, accounts: int = 20
+        self,
+        binary: Path,
+        directory: Path,
+        *,
+        port: int,
+        clock: Clock,
+        block_s: int = 1,
+        safe_lag_blocks: int = 1,
+        accounts: int = 20,
     ) -> None:
         self.url = f"http://{LOOPBACK}:{port}"
         self.chain_id = CHAIN_ID
@@ -48,7 +56,7 @@ class Anvil:
             f"--host={LOOPBACK}",
             f"--port={port}",
             f"--block-time={block_s}",
-            "--slots-in-an-epoch=1",
+            f"--slots-in-an-epoch={safe_lag_blocks}",
             f"--accounts={accounts}",
             "--balance=10000",
             "--gas-limit=240000000",

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,17 @@ from layer2._clock import Clock, SystemClock
 from layer2.addresses import EvmAddress
 from layer2.assets import BTC, AssetForm
 from layer2.bob import DEVNET
-from layer2.config import BobConfig, Layer2Config, LightningConfig, Secret, SignerConfig, StoreConfig, SwapConfig
+from layer2.config import (
+    BobConfig,
+    DepthRule,
+    Layer2Config,
+    LightningConfig,
+    ProviderConfig,
+    Secret,
+    SignerConfig,
+    StoreConfig,
+    SwapConfig,
+)
 from layer2.devnet._embedded import DEVNET_OFFER
 from layer2.devnet._processes import LOOPBACK
 from layer2.devnet._provider_host import ProviderHost
@@ -89,6 +99,8 @@ class RealNetwork:
     Args:
         nodes: a ``RegtestNetwork`` that runs already, and goes on when this ends; None: one of its own.
         directory: where stores and keys lie, new or empty; None: a temporary folder.
+        timing: constants of ``layer2.terms.ChainTiming`` in which everybody differs from the devnet's, as in ``provider.timing``.
+        depth: how deep the parties' locks must be; None: as on any devnet.
         binaries: for nodes of its own; found or built if not given.
         clock: where the time comes from.
         progress: called with one line about each step.
@@ -99,11 +111,15 @@ class RealNetwork:
         nodes: _Nodes | None = None,
         *,
         directory: Path | None = None,
+        timing: Mapping[str, int] | None = None,
+        depth: tuple[DepthRule, ...] | None = None,
         binaries: NodeBinaries | None = None,
         clock: Clock | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> None:
         self._given = nodes
+        self._timing = dict(timing or {})
+        self._depth = depth
         self._nodes: _Nodes | None = nodes
         self._given_directory = directory
         self._directory: Path | None = None
@@ -218,7 +234,8 @@ class RealNetwork:
                 max_unconfirmed_per_key=DEVNET.max_unconfirmed_per_key,
             ),
             lightning=section,
-            swap=SwapConfig(provider_url=None if self._provider is None else self._provider.url),
+            swap=SwapConfig(provider_url=None if self._provider is None else self._provider.url, depth=self._depth),
+            provider=ProviderConfig(timing=self._timing) if self._timing else None,
             signer=SignerConfig(private_key=Secret(key, origin=("file", str(account.key_file)))),
             store=StoreConfig(url=store or f"sqlite:///{account.key_file.with_suffix('.sqlite3')}"),
         )
@@ -238,7 +255,13 @@ class RealNetwork:
         lender = await self.new_account()
         self._progress("starting the provider")
         settings = await self.client_config(account=lender, lightning="provider")
-        offer = replace(DEVNET_OFFER, listen_host=LOOPBACK, listen_port=0, requests_per_minute=REQUESTS_PER_MINUTE)
+        offer = replace(
+            DEVNET_OFFER,
+            listen_host=LOOPBACK,
+            listen_port=0,
+            requests_per_minute=REQUESTS_PER_MINUTE,
+            timing=self._timing,
+        )
         self._provider = ProviderHost(settings.with_changes(provider=offer), clock=self._clock)
         self._stack.push_async_callback(self._provider.stop)
         await self._start_provider(self._provider)

@@ -49,6 +49,8 @@ class RegtestNetwork:
         keep: keep the directory even if all went well. After an error it is always kept.
         bitcoin_block_s: seconds from one scheduled Bitcoin block to the next; None: blocks come only from ``mine``.
         evm_block_s: seconds from one BOB block to the next.
+        evm_safe_lag_blocks: so many blocks behind the head is the safe one, and twice as many the finalized one. A reorganisation
+            of fewer blocks undoes nothing that was safe.
         channel_sat: what each side of each channel holds at first, in satoshi (at most 5 BTC: lnd's limit for a channel is 10).
         binaries: the programs; found or built if not given.
         clock: where the time comes from.
@@ -62,6 +64,7 @@ class RegtestNetwork:
         keep: bool = False,
         bitcoin_block_s: float | None = 1.0,
         evm_block_s: int = 1,
+        evm_safe_lag_blocks: int = 1,
         channel_sat: int = 500_000_000,
         binaries: NodeBinaries | None = None,
         clock: Clock | None = None,
@@ -69,6 +72,7 @@ class RegtestNetwork:
     ) -> None:
         self.bitcoin_block_s = bitcoin_block_s
         self.evm_block_s = evm_block_s
+        self.evm_safe_lag_blocks = evm_safe_lag_blocks
         self.channel_sat = channel_sat
         self._given_directory = directory
         self._keep = keep
@@ -261,7 +265,12 @@ class RegtestNetwork:
             binaries.btcd, directory / "btcd", rpc_port=ports.pop(), p2p_port=ports.pop(), clock=self._clock
         )
         self._anvil = Anvil(
-            binaries.anvil, directory / "anvil", port=ports.pop(), clock=self._clock, block_s=self.evm_block_s
+            binaries.anvil,
+            directory / "anvil",
+            port=ports.pop(),
+            clock=self._clock,
+            block_s=self.evm_block_s,
+            safe_lag_blocks=self.evm_safe_lag_blocks,
         )
         self._lnds = {
             name: LndProcess(
