@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -360,13 +360,22 @@ class TransferService:
     async def transfer_events(self, transfer_id: str) -> AsyncIterator[TransferEvent]:
         """See ``Transfer.events``."""
         seen = 0
-        for event in await self._journal.events(transfer_id):
-            seen = event.version
-            yield step(transfer_id, event.version, event.state, event.at_ms)
-        async for swap in self._engine.follow(transfer_id):
-            if swap.version > seen:
-                seen = swap.version
-                yield event_of(swap)
+        # Followed before the history is read: nothing falls between the two, however long the reader takes for a step.
+        async with aclosing(self._engine.follow(transfer_id)) as changes:
+            async for swap in changes:
+                if swap.version <= seen:
+                    continue
+                steps = [event_of(swap)]
+                if swap.version > seen + 1:
+                    kept = await self._journal.events(transfer_id)
+                    steps = [
+                        step(transfer_id, each.version, each.state, each.at_ms) for each in kept if each.version > seen
+                    ]
+                for each in steps:
+                    seen = each.version
+                    yield each
+                if steps[-1].state.is_final:
+                    return
 
     async def transfer_cancel(self, transfer_id: str) -> bool:
         """See ``Transfer.cancel_async``."""

@@ -172,7 +172,10 @@ class Transfer:
     _host: TransferHost = field(repr=False)
 
     def events(self) -> AsyncIterator[TransferEvent]:
-        """Its history, then what happens, ending at a final state. Any number of readers."""
+        """Its history, then what happens, ending as soon as its state is final. Any number of readers; each gets every step.
+
+        What comes after that, as that it need not be watched any more, is in the history that later calls begin with.
+        """
         return self._host.transfer_events(self.id)
 
     async def result_async(self, *, timeout: Timeout = None, cancel: asyncio.Event | None = None) -> TransferProof:
