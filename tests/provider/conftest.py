@@ -11,7 +11,7 @@ import pytest
 from layer2 import BTC, EvmAddress
 from layer2.assets import AssetForm
 from layer2.config import DepthRule, ProviderConfig
-from layer2.errors import InsufficientFunds
+from layer2.errors import AssetError, InsufficientFunds
 from layer2.lightning import ChannelPolicy, InvoiceState, MemoryLightning
 from layer2.provider import (
     Hashes,
@@ -145,9 +145,14 @@ class ClientAccount:
         """For so many swaps it has the gas."""
         self.gas_of = []
         """For how many swaps it was asked."""
+        self.decimals = 8
 
     async def token_balance(self):
         return 10**12
+
+    async def check_decimals(self, decimals):
+        if decimals != self.decimals:
+            raise AssetError(f"the token has {self.decimals} decimals, not {decimals}", field="asset_id")
 
     async def check_gas(self, swaps):
         self.gas_of.append(swaps)

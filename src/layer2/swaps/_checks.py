@@ -81,6 +81,12 @@ def check_provider(info: Info, place: Place, direction: SwapDirection) -> Pair:
         raise SwapRefused(f"the provider's Lightning is {info.lightning_network}", rule="network")
     if info.tokens.get(place.token.asset.name) != place.token.contract:
         raise SwapRefused(f"the provider does not swap the token {place.token.contract}", rule="token")
+    if (decimals := info.decimals.get(place.token.asset.name)) != place.token.decimals:
+        # Every amount it names would be worth something else here.
+        raise SwapRefused(
+            f"the provider counts {place.token.contract} with {decimals} decimals, not with {place.token.decimals}",
+            rule="decimals",
+        )
     if not info.accepting:
         raise SwapRefused("the provider accepts no new swaps now", rule="accepting")
     pair = info.submarine if direction is SwapDirection.SUBMARINE else info.reverse

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from layer2.errors import FeeLimitExceeded, InsufficientFunds, UnexpectedReply
-from layer2.evm import CLAIM_GAS, LOCK_GAS, REFUND_COOPERATIVE_GAS, UnsignedTransaction, encode_balance_of
+from layer2.errors import AssetError, FeeLimitExceeded, InsufficientFunds, Reverted, UnexpectedReply
+from layer2.evm import (
+    CLAIM_GAS,
+    LOCK_GAS,
+    REFUND_COOPERATIVE_GAS,
+    UnsignedTransaction,
+    decode_uint,
+    encode_balance_of,
+    encode_decimals,
+)
 
 if TYPE_CHECKING:
     from layer2.addresses import EvmAddress
@@ -46,6 +54,7 @@ class EvmAccount:
         self._address = address
         self._token = token
         self._max_gas_cost_wei = max_gas_cost_wei
+        self._decimals: int | None = None
 
     @property
     def address(self) -> EvmAddress:
@@ -58,6 +67,26 @@ class EvmAccount:
         if len(answer) != 32:
             raise UnexpectedReply(f"the token {self._token} does not tell balances", code="balanceOf")
         return int.from_bytes(answer)
+
+    async def check_decimals(self, decimals: int) -> None:
+        """Look whether the token has so many, which its contract is asked once.
+
+        Raises:
+            AssetError: it has others, or there is no token that tells.
+        """
+        if self._decimals is None:
+            try:
+                self._decimals = decode_uint(await self._client.call(self._token, encode_decimals()), 8)
+            except (Reverted, UnexpectedReply) as error:
+                raise AssetError(
+                    f"there is no token at {self._token}", field="asset_id", hint="correct assets.BTC.contract"
+                ) from error
+        if self._decimals != decimals:
+            raise AssetError(
+                f"the token {self._token} has {self._decimals} decimals, not {decimals}",
+                field="asset_id",
+                hint="correct assets.BTC.contract_decimals",
+            )
 
     async def safe_lag_s(self, now_s: int) -> int | None:
         """How old the safe head is; None if the chain has none."""

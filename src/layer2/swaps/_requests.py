@@ -66,6 +66,10 @@ class Account(Protocol):
         """In the token's base unit."""
         ...
 
+    async def check_decimals(self, decimals: int) -> None:
+        """Raise ``AssetError`` unless the token has so many. It is asked once."""
+        ...
+
     async def check_gas(self, swaps: int) -> int:
         """The most that the gas of one swap may cost, in wei; raises ``InsufficientFunds`` if the account cannot pay it."""
         ...
@@ -158,8 +162,12 @@ class SwapRequests:
 
         Raises:
             SwapRefused: another provider or place, it accepts nothing now, or the amount is outside its limits.
+            AssetError: the token has other decimals than the settings say.
             FeeLimitExceeded: above a bound; ``quote`` is the ``Price``.
         """
+        # With others than it has, the whole price would be paid for a fraction of the amount, or a multiple of it be locked.
+        check = partial(self._account.check_decimals, self.place.token.decimals)
+        await self._ask("asking the token for its decimals", check)
         info = await self._ask("asking a provider for its price", self._provider.info)
         pair = check_provider(info, self.place, direction)
         low, high = self._to_sat(pair.limits.minimal), self._to_sat(pair.limits.maximal)
