@@ -21,7 +21,9 @@ from layer2.cli._views import event_json, state_line, transfer_json, transfer_ta
 from layer2.transfers import read_transfers
 
 if TYPE_CHECKING:
-    from layer2._stored_transfers import StoredTransfers
+    from collections.abc import Awaitable, Callable
+
+    from layer2.proofs import TransferProof
 
 __all__ = ["add_run_to", "app"]
 
@@ -80,7 +82,7 @@ async def show(
     async with read_transfers(cli.config) as transfers:
         transfer = await transfers.get(transfer_id)
         events = [event async for event in transfers.transfer_events(transfer_id)]
-        files = None if proof is None else await _write_kept(cli, transfers, transfer, proof)
+        files = None if proof is None else await _write_kept(cli, transfers.proof, transfer, proof)
     value = {**transfer_json(transfer), "events": [event_json(event) for event in events]}
     if files is not None:
         value["proof_file"] = str(files.proof)
@@ -94,13 +96,15 @@ async def show(
         cli.say(f"proof: {files.proof}; check it with: layer2 proof verify {files.proof}")
 
 
-async def _write_kept(cli: Cli, transfers: StoredTransfers, transfer: Transfer, path: Path) -> ProofFiles:
+async def _write_kept(
+    cli: Cli, proof_of: Callable[[str], Awaitable[TransferProof]], transfer: Transfer, path: Path
+) -> ProofFiles:
     """Write the proof that the store has, if the chain still has its blocks."""
     config = cli.config
     if config.is_embedded:
         raise NotFound(f"no proof of transfer {transfer.id} can be checked any more: {GONE}")
     try:
-        proof = await transfers.proof(transfer.id)
+        proof = await proof_of(transfer.id)
         async with reader(cli, config.with_changes(lightning=None, signer=None)) as (manager, _):
             with cli.working("checking the proof"):
                 return await write_proof(manager, proof, path)
