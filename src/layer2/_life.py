@@ -60,6 +60,7 @@ class Life:
         self._stack = AsyncExitStack()
         self._starting = asyncio.Lock()
         self._opening: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._built: dict[str, Layer2ProtocolAsync] = {}
         self._failures: dict[str, Layer2Error] = {}
         self._parts: tuple[SwapEngine, Prover, TransferService, ProviderApi | None] | None = None
@@ -271,15 +272,25 @@ class Life:
 
     async def close(self) -> None:
         """See ``Layer2Manager.close_async``."""
-        if self.closed:
+        if self._closing is not None and self._closing.done():
             return
-        self.closed = True
-        self._metrics.close()
-        await self.watch.close()
-        await self._operations.close_async()
-        if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.wait({self._opening})
-        if self._undriven is not None:
-            self._undriven.close()
-        await self._stack.aclose()
+        self._operations.check_place("close_async")
+        if self._closing is None:
+            self.closed = True
+            self._closing = asyncio.create_task(self._close(asyncio.current_task()), name="layer2 close")
+        # It goes on when who waits for it is cancelled: half closed, the store would stay in use and the tasks would run on.
+        await asyncio.shield(self._closing)
+
+    async def _close(self, caller: asyncio.Task[object] | None) -> None:
+        try:
+            self._metrics.close()
+            await self.watch.close()
+            await self._operations.close_async(besides=caller)
+            if self._opening is not None:
+                self._opening.cancel()
+                await asyncio.wait({self._opening})
+        finally:
+            # Also when the loop ends meanwhile, and with it this task.
+            if self._undriven is not None:
+                self._undriven.close()
+            await self._stack.aclose()

@@ -189,6 +189,16 @@ class Operations:
                 f"{what}: {self._owner} is not initialised",
                 hint="await initialize_all_async() of its manager first, or initialize_async() of a layer of its own",
             )
+        self.check_place(what)
+
+    def check_place(self, what: str) -> None:
+        """Refuse use from another event loop and after fork, closed or not; before ``open`` every place is right.
+
+        Raises:
+            AsyncRuntimeError: one of these.
+        """
+        if self._loop is None:
+            return
         if os.getpid() != self._pid:
             raise AsyncRuntimeError(
                 f"{what}: {self._owner} was made in process {self._pid} and inherited through fork",
@@ -319,31 +329,33 @@ class Operations:
         token = _held.set((self, task))
         stack.callback(_held.reset, token)
 
-    async def close_async(self, *, grace_s: float = 5.0) -> None:
+    async def close_async(self, *, grace_s: float = 5.0, besides: asyncio.Task[object] | None = None) -> None:
         """Take no more operations, give those that run ``grace_s`` seconds to end, then end them. Idempotent, bounded.
 
-        What is ended this way raises ``AsyncRuntimeError`` at its caller, and says whether money may have moved.
+        Those of the task ``besides``, which waits for this, are left alone, as the current one's are. What is ended this way raises
+        ``AsyncRuntimeError`` at its caller, and says whether money may have moved.
         """
         self._closed = True
         if self._loop is not asyncio.get_running_loop() or os.getpid() != self._pid:
             return
-        for call in self._others():
+        waiting = {asyncio.current_task(), besides}
+
+        def others() -> list[_Call]:
+            return [call for call in self._calls if call.task not in waiting]
+
+        for call in others():
             if not call.started:
                 call.interrupt("closed")
-        if await self._wait_idle(grace_s):
+        if await self._wait_idle(others, grace_s):
             return
-        for call in self._others():
+        for call in others():
             call.interrupt("closed")
-        await self._wait_idle(grace_s)
+        await self._wait_idle(others, grace_s)
 
-    def _others(self) -> list[_Call]:
-        """The calls that are not made by the current task, which cannot wait for itself."""
-        return [call for call in self._calls if call.task is not asyncio.current_task()]
-
-    async def _wait_idle(self, limit_s: float) -> bool:
+    async def _wait_idle(self, others: Callable[[], list[_Call]], limit_s: float) -> bool:
         try:
             async with asyncio.timeout(limit_s):
-                while self._others():
+                while others():
                     self._left.clear()
                     await self._left.wait()
         except TimeoutError:

@@ -325,7 +325,13 @@ class Layer2Manager:
         return tasks
 
     async def close_async(self) -> None:
-        """Close everything, in bounded time. Unfinished transfers stay in the store. Idempotent."""
+        """Close everything, in bounded time. Unfinished transfers stay in the store. Idempotent.
+
+        Whoever is cancelled while it waits for it does not stop it, and may ask again.
+
+        Raises:
+            AsyncRuntimeError: called from another loop or after fork; nothing is closed.
+        """
         await self._life.close()
 
     async def transfers_async(self) -> AsyncIterator[Transfer]:

@@ -355,6 +355,7 @@ class BobClient(Layer2ProtocolAsync):
 
     async def close_async(self, *, timeout: Timeout = DEFAULT, cancel: asyncio.Event | None = None) -> None:  # noqa: ARG002 (bounded by itself)
         """End tasks and connections; transactions under way stay in the journal. Idempotent, bounded."""
+        self._operations.check_place("close_async")
         self._closed = True
         if self._owns_operations:
             await self._operations.close_async()

@@ -104,6 +104,7 @@ class NodeLayer(Layer2ProtocolAsync):
         cancel: asyncio.Event | None = None,  # noqa: ARG002 (the same)
     ) -> None:
         """End what runs and free connections. Payments under way go on at the node. Idempotent."""
+        self._operations.check_place("close_async")
         self._closed = True
         if self._owns_operations:
             await self._operations.close_async()
