@@ -121,7 +121,7 @@ def states_of(role: Role, direction: SwapDirection) -> dict[type[State], frozens
     found = [first_state(role, direction)]
     wants: dict[type[State], frozenset[str]] = {type(found[0]): frozenset()}
     for state in found:
-        for about, seen in ((deal, seen) for deal in deals for seen in _sights(deal)):
+        for about, seen in ((deal, seen) for deal in deals for seen in sights(deal)):
             decision = decide(about, state, seen)
             if decision is None:
                 continue
@@ -132,7 +132,8 @@ def states_of(role: Role, direction: SwapDirection) -> dict[type[State], frozens
     return wants
 
 
-def _sights(deal: Deal) -> Iterator[Observation]:
+def sights(deal: Deal) -> Iterator[Observation]:
+    """Whatever can be seen of a swap, early and late."""
     times = (NOW, deal.terms.lock.timelock + 60)
     for readings in product((NEVER, LOCKED, REFUNDED, CLAIMED), repeat=3):
         yield from (make_view(*readings, now=now) for now in times)

@@ -20,6 +20,7 @@ from layer2.swaps import (
     may_lock_reverse,
     may_pay,
     min_invoice_life_s,
+    refund_margin_s,
     reverse_final_cltv,
     reverse_lock_by,
     reverse_timelock,
@@ -57,7 +58,7 @@ def chance_fewer(blocks, block_times):
 
 
 class TestQuantiles:
-    @pytest.mark.parametrize("blocks", [1, 2, 3, 6, 18, 36, 144, 439, 1008])
+    @pytest.mark.parametrize("blocks", [1, 2, 3, 6, 18, 36, 144, 439, 1008, 4096])
     def test_slow_leaves_one_in_a_million(self, blocks):
         times = Decimal(slow_s(FINE, blocks)) / 10**6
         assert chance_fewer(blocks, times) <= CHANCE
@@ -96,6 +97,10 @@ class TestQuantiles:
         assert fast_s(timing, blocks - 1) <= fast_s(timing, blocks) <= mean
         assert max(mean, slow_s(timing, blocks - 1)) <= slow_s(timing, blocks)
 
+    def test_beyond_them_the_bounds_are_twice_the_mean_and_the_time_of_the_most(self):
+        assert slow_s(FINE, 4_097) == 2 * 4_097 * 10**6
+        assert fast_s(FINE, 4_097) == fast_s(FINE, 4_096) > fast_s(FINE, 4_095)
+
     def test_the_margin_of_the_rate_goes_both_ways(self):
         wide = replace(FINE, bitcoin_rate_margin_percent=25)
         assert slow_s(wide, 10) == pytest.approx(slow_s(FINE, 10) * 1.25, abs=2)
@@ -125,7 +130,8 @@ class TestSubmarine:
         # ... and the last one may hang for its whole time lock, and end on chain.
         blocks = timing.route_cltv_blocks + final_cltv + 3 + timing.onchain_resolve_blocks
         resolved = last_attempt + slow_s(timing, blocks)
-        assert timelock >= resolved + timing.evm_inclusion_s + timing.grace_s
+        # The sequencer's clock may run ahead. Not a second more: so long is the client's money bound if all goes wrong.
+        assert timelock == resolved + timing.evm_clock_skew_s + timing.evm_inclusion_s + timing.grace_s
 
     @presets
     @pytest.mark.parametrize(
@@ -208,7 +214,7 @@ class TestReverse:
     def test_the_client_has_time_to_claim_twice(self, timing, policy):
         room = claim_room_s(timing, policy)
         # A claim, the wait for its depth, and once more if a reorganisation took it.
-        assert room >= timing.evm_inclusion_s + depth_wait_s(timing, policy) + timing.evm_inclusion_s + timing.grace_s
+        assert room == timing.evm_inclusion_s + depth_wait_s(timing, policy) + timing.evm_inclusion_s + timing.grace_s
 
     @presets
     @policies
@@ -313,6 +319,12 @@ class TestWhatAUserIsTold:
         for timelock_s in (reverse_timelock(timing, policy, 0), submarine_timelock(timing, timing.lock_window_s, 80)):
             assert expected < worst_s(timing, timelock_s)
 
+    def test_a_few_seconds_more_than_the_two_waits_are_expected(self):
+        # Each of the two events gets into a block and is noticed; the payment takes five seconds.
+        assert expected_s(BOB_TIMING, INCLUDED) == 25
+        assert expected_s(BOB_TIMING, SAFE) == 7_213
+        assert expected_s(DEVNET_TIMING, INCLUDED) == 15
+
     @presets
     def test_deeper_policies_are_expected_to_take_longer(self, timing):
         times = [expected_s(timing, policy) for policy in POLICIES]
@@ -344,6 +356,44 @@ class TestPresets:
     def test_constants_that_do_not_fit_each_other_are_refused(self, changes, words):
         with pytest.raises(ValueError, match=words):
             check_timing(replace(BOB_TIMING, **changes))
+
+    # Quick blocks on a schedule: a reverse swap then lasts longer than a submarine one.
+    QUICK = replace(BOB_TIMING, bitcoin_block_ms=20_000, bitcoin_poisson=False, route_cltv_blocks=20)
+
+    def longest_submarine_s(self):
+        life_s = BOB_TIMING.lock_window_s + min_invoice_life_s(BOB_TIMING, FINALIZED)
+        return submarine_timelock(BOB_TIMING, life_s, 80)
+
+    def expiry_for_blocks(self, blocks):
+        """The longest expiry of a hold invoice that needs ``blocks`` at its end."""
+        held = fast_s(self.QUICK, blocks - 18 - self.QUICK.slack_blocks)
+        return (
+            self.QUICK.invoice_expiry_s
+            + held
+            - reverse_timelock(self.QUICK, FINALIZED, 0)
+            - refund_margin_s(self.QUICK)
+        )
+
+    def test_constants_that_just_fit_are_accepted_and_not_one_second_less(self):
+        quick = self.QUICK
+        for timing, constant, least, words in (
+            (BOB_TIMING, "evm_inclusion_s", 2 * BOB_TIMING.evm_block_s, "D covers a block"),
+            (BOB_TIMING, "finality_s", BOB_TIMING.safe_lag_s, "finality is not before safety"),
+            (BOB_TIMING, "hold_expiry_delta_blocks", 18, "at least 18"),
+            (BOB_TIMING, "route_cltv_blocks", 20, "room for a hop"),
+            (BOB_TIMING, "max_timelock_s", self.longest_submarine_s(), "covers the longest submarine swap"),
+            (quick, "max_timelock_s", reverse_timelock(quick, FINALIZED, 0), "covers a reverse swap"),
+        ):
+            assert check_timing(replace(timing, **{constant: least}))
+            with pytest.raises(ValueError, match=words):
+                check_timing(replace(timing, **{constant: least - 1}))
+        for timing, constant, most, words in (
+            (BOB_TIMING, "max_timelock_s", 60 * 86_400, "the contract takes the longest lock"),
+            (quick, "invoice_expiry_s", self.expiry_for_blocks(2_016), "lnd takes the hold invoice's CLTV"),
+        ):
+            assert check_timing(replace(timing, **{constant: most}))
+            with pytest.raises(ValueError, match=words):
+                check_timing(replace(timing, **{constant: most + 1}))
 
     def test_all_that_is_broken_is_named_at_once(self):
         with pytest.raises(ValueError, match=r"bob-1.*at least 18.*room for a hop"):
