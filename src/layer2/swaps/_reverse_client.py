@@ -157,6 +157,4 @@ def _claimed(state: State, view: ChainView, preimage: bytes) -> Decision | None:
         return Decision(state=Closed(outcome="settled", preimage=preimage))
     if view.at_depth.status is LockStatus.CLAIMED:
         return None if isinstance(state, Settled) else Decision(state=Settled(preimage=preimage), effects=claim)
-    if isinstance(state, Settled):
-        return Decision(state=Revealed(), effects=claim)
     return None if isinstance(state, Revealed) else Decision(state=Revealed(), effects=claim)
