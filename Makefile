@@ -13,7 +13,7 @@ SPHINX := $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 # One interpreter to use: the newest that is supported. `make PYTHON=/path/to/python3.12 ...` chooses another.
 PYTHON ?= $(shell tools/find_pythons.sh | head -n 1)
 
-.PHONY: help demo demo-real test check test-others coverage lint campaign campaign-real docs bench nodes lock clean
+.PHONY: help demo demo-real test check test-others coverage lint style types campaign campaign-real docs bench nodes lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -69,7 +69,7 @@ test:
 	exit $$status
 
 # In CI a missing node fails the tests that need it; on a user's machine they are skipped, loudly.
-check: lint
+check: style
 	@$(MAKE) --no-print-directory nodes || { [ "$${CI:-}" != true ] && echo "GOING ON WITHOUT REAL NODES"; }
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=none test-real test-rest test-more
 
@@ -89,22 +89,22 @@ test-rest-aloud:
 	@$(BIN)/python -m pytest -m "not real" --ignore=tests/simulation
 
 test-more: $(VENV)/.installed-dev
-	$(call ASIDE,the simulator and the other interpreters run,19)
+	$(call ASIDE,types and the simulator and the other interpreters run,19)
 
-test-more-aloud: test-simulation
-	@$(MAKE) --no-print-directory test-others
+test-more-aloud:
+	@$(MAKE) --no-print-directory --jobs=1 types test-simulation test-others
 
 test-simulation: $(VENV)/.installed-dev
 	@SEEDS=10000 $(BIN)/python -m pytest tests/simulation
 
-# The other interpreters of this machine, without what is slow or needs real nodes.
-test-others: $(VENV)/.installed-dev
-	@used=$$($(BIN)/python -c "import sys; print('%d.%d' % sys.version_info[:2])"); \
-	for python in $$(tools/find_pythons.sh); do \
-	    version=$$($$python -c "import sys; print('%d.%d' % sys.version_info[:2])"); \
-	    [ "$$version" = "$$used" ] && continue; \
-	    $(MAKE) --no-print-directory test-one PYTHON=$$python VENV=.venvs/$$version || exit 1; \
-	done
+# The other interpreters of this machine, side by side, without what is slow or needs real nodes.
+test-others:
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(addprefix test-on-,$(VERSIONS))
+
+test-on-%: $(VENV)/.installed-dev
+	@python=$$(tools/find_pythons.sh $*); \
+	[ -z "$$python" ] || $(BIN)/python -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$*')" || \
+	    $(MAKE) --no-print-directory test-one PYTHON=$$python VENV=.venvs/$*
 
 .PHONY: test-one
 test-one: $(VENV)/.installed-dev
@@ -118,9 +118,13 @@ coverage: $(VENV)/.installed-dev
 	@$(BIN)/coverage run -m pytest -q -m "not real" $(NEAR_TESTS)
 	@$(BIN)/coverage report
 
-lint: $(VENV)/.installed-dev
+lint: style types
+
+style: $(VENV)/.installed-dev
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
+
+types: $(VENV)/.installed-dev
 	@for version in $(VERSIONS); do $(BIN)/mypy --python-version $$version || exit 1; done
 	@$(BIN)/pyright --warnings --pythonpath $(BIN)/python
 	@PYTHONPATH=src $(BIN)/lint-imports --no-cache --no-logo

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from blockbuster import BlockingError
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).resolve().parent
 USES_REAL_NODES = """
 import pytest

@@ -14,6 +14,8 @@ from layer2.storage import Store, SwapJournal
 from layer2.swaps import Locked, Role
 from layer2.terms import SwapDirection
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def settings(environment):
@@ -86,7 +88,6 @@ def test_what_cannot_be_driven_is_named_and_when_it_must_be(run, environment, co
     assert f"layer2 transfers resume {transfer_id} --until-done" in done.err
 
 
-@pytest.mark.slow
 def test_a_transfer_is_quoted_made_kept_and_shown(run, settings, environment):
     quoted = run("transfer", "bob", "lightning", "20000", "--quote", "--json")
     assert quoted.code == 0
@@ -161,7 +162,6 @@ def test_a_price_above_the_bound_is_refused_before_anything_is_sent(run, setting
     assert run("transfers", "list", "--json").json == []
 
 
-@pytest.mark.slow
 def test_balances_invoices_payments_and_the_contract(run, settings):
     held = run("balance", "--json").json
     assert held["bob"]["btc"] == "100000000000"

@@ -12,6 +12,8 @@ import pytest
 from layer2.cli._exit import ExitCode
 from layer2.signers import LocalSigner
 
+pytestmark = pytest.mark.slow
+
 KEY = "7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d"
 ACCOUNT = str(LocalSigner.from_hex(KEY).address)
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from layer2 import _rlp
 from layer2._crypto import eth_address, keccak256, recover
 from layer2.addresses import EvmAddress
@@ -39,6 +41,8 @@ from layer2.evm import (
     load_artifact,
     selector,
 )
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 

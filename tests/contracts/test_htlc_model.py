@@ -20,6 +20,8 @@ from layer2.evm import (
     encode_refund_cooperative,
 )
 
+pytestmark = pytest.mark.slow
+
 
 class Model:
     """What the contract should do."""

@@ -22,6 +22,8 @@ from layer2.evm import (
     selector,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def silent(bench, token_bytecode) -> EvmAddress:

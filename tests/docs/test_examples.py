@@ -24,6 +24,8 @@ import pytest_asyncio
 
 from layer2 import Layer2Manager
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"(?:<!-- runs: (\w+) -->\n+)?^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -26,6 +26,8 @@ from layer2.terms import DepthPolicy
 from layer2.transactions import Depth
 from layer2.transfers import TransferState
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "layer2"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -185,7 +187,6 @@ def test_settings_files_in_the_pages_are_accepted(tmp_path):
     assert checked >= 2
 
 
-@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
     done = subprocess.run(

@@ -20,6 +20,8 @@ from layer2 import BTC, Layer2Config, Layer2Manager
 from layer2 import Layer2ProtocolType as P
 from layer2.lightning import InvoiceState
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = sorted((ROOT / "examples").glob("*.py"))
 on_the_shared_loop = pytest.mark.asyncio(loop_scope="package")

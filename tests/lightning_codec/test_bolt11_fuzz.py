@@ -11,6 +11,8 @@ import pytest
 from layer2.errors import InvoiceError
 from layer2.lightning import Invoice, UnsignedInvoice, decode_invoice
 
+pytestmark = pytest.mark.slow
+
 CHANGES = 10_000
 SEEDS = range(5)
 ALPHABET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
@@ -164,7 +166,6 @@ def assert_read_right(invoice, fields):
     assert invoice.metadata == (in_bytes(metadata[0], len(metadata[0]) // 8) if metadata else None)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_changes_behind_the_checksum(vectors, slow_reader, writer, seed):
     chosen = random.Random(1000 + seed)

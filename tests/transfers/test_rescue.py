@@ -27,7 +27,7 @@ from layer2.devnet import EmbeddedNetwork
 from layer2.signers import LocalSigner
 from layer2.swaps import DEVNET_TIMING, LockStatus, RescueAction, search_window_ms
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 
 class OtherSigner:
@@ -68,7 +68,6 @@ async def test_a_lock_of_the_provider_is_claimed_with_the_preimage_that_the_key_
         assert all(plan.refunder for plan in await plans(work))
 
 
-@pytest.mark.slow
 async def test_a_lock_of_ours_is_refunded_once_its_timelock_has_passed(
     network: EmbeddedNetwork,
 ) -> None:
@@ -93,7 +92,6 @@ async def test_a_lock_of_ours_is_refunded_once_its_timelock_has_passed(
         assert await tokens(network) == before
 
 
-@pytest.mark.slow
 async def test_what_is_too_late_or_not_ours_is_not_claimed(config: Layer2Config, network: EmbeddedNetwork) -> None:
     plan = await pay_and_lose_the_store(config, network)
     lock = plan.found.lock
@@ -123,7 +121,6 @@ async def test_the_search_covers_a_whole_swap_and_stops(network: EmbeddedNetwork
     assert wider == (first - 60_000, last + 60_000)
 
 
-@pytest.mark.slow
 async def test_the_command_needs_the_key_and_an_endpoint_and_nothing_else(
     config: Layer2Config, network: EmbeddedNetwork, tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ from layer2.swaps import LockStatus, RescueAction
 from layer2.terms import DepthPolicy, Lock
 from layer2.transactions import Depth
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 
 async def test_a_provider_claims_what_its_node_has_paid_for(network: EmbeddedNetwork) -> None:
@@ -134,7 +134,6 @@ async def test_a_payment_that_went_back_after_the_look_is_an_error_and_no_succes
     assert (await paying).state is PaymentState.FAILED
 
 
-@pytest.mark.slow
 async def test_a_lock_whose_payment_was_taken_is_claimed_for_its_claimer_and_never_refunded(
     network: EmbeddedNetwork,
 ) -> None:

@@ -9,7 +9,7 @@ from layer2 import EvmAddress, Layer2Config
 from layer2.devnet import EmbeddedNetwork
 from layer2.swaps import LockStatus, RescueAction
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 
 async def test_a_lock_that_was_not_agreed_on_is_never_claimed(config: Layer2Config, network: EmbeddedNetwork) -> None:

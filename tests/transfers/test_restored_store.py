@@ -14,7 +14,7 @@ from layer2.devnet import EmbeddedNetwork
 from layer2.evm import LOCKUP_TOPIC, EvmClient
 from layer2.storage import Store, restore_copy
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 SAT = 20_000
 OUT, BACK = (P.BOB, P.LIGHTNING), (P.LIGHTNING, P.BOB)
