@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 
 import pytest
@@ -281,3 +282,24 @@ def test_transfers_alone_lists_them(run, settings):
     assert run("transfers", "--state", "lost").code == ExitCode.USAGE
     assert run("transfers", "--json", "list").code == ExitCode.USAGE
     assert "resume" in run("transfers", "--help").out
+
+
+@pytest.mark.parametrize("form", [("--json",), ()])
+def test_a_transfer_that_nobody_reads_any_more_goes_on_and_says_so(start, settings, form):
+    process = start("transfer", "bob", "lightning", "20000", "--yes", *form)
+    assert process.stdout.readline()
+    process.stdout.close()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == ExitCode.OK
+    assert "Traceback" not in err
+    assert "BrokenPipe" not in err
+    assert "nobody reads standard output any more" in err
+    assert re.search("transfer [0-9a-f]{32} goes on", err)
+
+
+def test_a_payment_whose_result_nobody_reads_says_so(start, settings):
+    process = start("pay", "0x" + "11" * 20, "--amount", "5", "--yes", "--json")
+    process.stdout.close()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == ExitCode.OK
+    assert "nobody reads standard output any more" in err

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,7 @@ class Cli:
         self.debug = debug
         self.config_path = config_path
         self.terminated = False
+        self._begun: str | None = None
         self.out = _console(stderr=False)
         self.err = _console(stderr=True)
 
@@ -77,21 +79,42 @@ class Cli:
     def emit(self, value: Any, *render: Callable[[], RenderableType]) -> None:
         """A result: ``value`` for programs, what ``render`` gives for people."""
         if self.json_output:
-            print(json.dumps(value, ensure_ascii=False), flush=True)
+            with self._reader():
+                print(json.dumps(value, ensure_ascii=False), flush=True)
             return
-        for make in render:
-            self.out.print(make())
+        self.emit_people(*render)
 
     def emit_people(self, *render: Callable[[], RenderableType]) -> None:
         """More of a result, for people only."""
         if not self.json_output:
-            for make in render:
-                self.out.print(make())
+            with self._reader():
+                for make in render:
+                    self.out.print(make())
 
     def say(self, text: str, *, style: str | None = None) -> None:
         """A line for people; programs do not see it."""
         if not self.json_output:
-            self.out.print(clean(text), style=style, soft_wrap=True)
+            with self._reader():
+                self.out.print(clean(text), style=style, soft_wrap=True)
+
+    def go_on_unread(self, what: str) -> None:
+        """From now on the command does its work though nobody reads its results: ``what`` it has begun is then named once."""
+        self._begun = what
+
+    @contextmanager
+    def _reader(self) -> Iterator[None]:
+        """Writes for whoever reads standard output. Without a reader what was begun goes on; any other command ends."""
+        try:
+            yield
+        except (BrokenPipeError, SystemExit):  # rich makes the one of the other
+            if self._begun is None:
+                raise
+            # What is still in the buffer must go somewhere, or the interpreter fails when it ends.
+            with suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, sys.stdout.fileno())
+                os.close(nowhere)
+            self.note(f"nobody reads standard output any more: {self._begun}, and the exit code tells how it ended")
 
     def step(self, text: str) -> None:
         """A line of progress."""
@@ -114,7 +137,10 @@ class Cli:
     def fail(self, message: str, *, hint: str | None, code: int, details: Mapping[str, Any]) -> None:
         """An error, for both readers."""
         if self.json_output:
-            print(json.dumps({"error": {"message": message, "hint": hint, "exit_code": code, **details}}), flush=True)
+            with self._reader():
+                print(
+                    json.dumps({"error": {"message": message, "hint": hint, "exit_code": code, **details}}), flush=True
+                )
         self.err.print(f"error: {clean(message)}", style="bold red", soft_wrap=True)
         if hint:
             self.err.print(f"what to do: {clean(hint)}", soft_wrap=True)

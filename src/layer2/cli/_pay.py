@@ -51,6 +51,7 @@ async def pay(
         config = config.with_changes(bob=None, signer=None)
     async with writer(cli, config) as manager:
         protocol = await manager.get_protocol_async(str(layer))
+        cli.go_on_unread("the payment goes on")
         with cli.working("paying"):
             if isinstance(address, InvoiceText) and decode_invoice(address.text).amount_msat is not None:
                 payment = LightningPayment(invoice=address.text, idempotency_key=key)

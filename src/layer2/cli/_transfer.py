@@ -80,6 +80,7 @@ async def transfer(
         moved = await manager.start_cross_layer_transfer_async(
             BTC, amount, source, destination, recipient=recipient, max_fee=max_fee, idempotency_key=key, payer=payer
         )
+        cli.go_on_unread(f"transfer {moved.id} goes on")
         _announce(cli, moved, anyone=anyone)
         resume, held = f"layer2 transfers resume {moved.id} --until-done", key
         if cli.config.is_embedded:
