@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from layer2._clock import Clock
@@ -23,6 +23,7 @@ from layer2.errors import (
     Layer2Error,
     NotFound,
     ProofError,
+    StorageError,
     ValidationError,
 )
 from layer2.lightning._bolt11 import decode_invoice
@@ -184,6 +185,7 @@ class LightningNetwork(NodeLayer):
         Raises:
             AssetError, AmountError, AddressError, InvoiceError, Expired: refused; nothing was sent.
             NoRoute, InsufficientFunds, PaymentFailed: it failed for certain.
+            StorageError: what the store has under the key is not of this recipient; nothing was sent.
             AsyncTimeout, TaskCancelled, UnknownOutcome: with the id, once there is one.
         """
         what = "paying over Lightning"
@@ -242,12 +244,10 @@ class LightningNetwork(NodeLayer):
             decision = await self._decide(address, amount)
             if key is not None:
                 decision = await self._journal.finish(key, digest, decision)
-        plan = json.loads(decision)
         if isinstance(address, NodeId):
-            return await self._keysend(
-                address, amount * 1000, bytes.fromhex(plan["preimage"]), begun, attached=attached
-            )
-        invoice = decode_invoice(plan["invoice"])
+            preimage = _decided_preimage(decision, key)
+            return await self._keysend(address, amount * 1000, preimage, begun, attached=attached)
+        invoice = _decided_invoice(decision, address, key)
         amount_msat = payment_msat(invoice, amount)
         begun.append(tx_id_of(invoice.payment_hash))
         payment = LightningPayment(
@@ -355,6 +355,39 @@ class LightningNetwork(NodeLayer):
 
 def _digest(*arguments: str | int | None) -> bytes:
     return sha256(json.dumps(arguments).encode())
+
+
+def _decided_preimage(decision: str, key: str | None) -> bytes:
+    with _as_damage(key):
+        preimage = bytes.fromhex(json.loads(decision)["preimage"])
+        if len(preimage) != 32:
+            raise ValueError("a preimage has 32 bytes")
+        return preimage
+
+
+def _decided_invoice(decision: str, address: InvoiceText | LightningAddress | LnurlPay, key: str | None) -> Invoice:
+    with _as_damage(key):
+        invoice = decode_invoice(str(json.loads(decision)["invoice"]))
+    if isinstance(address, InvoiceText) and invoice.text != decode_invoice(address.text).text:
+        raise _damage(
+            f"under the idempotency key {key!r} the store has another invoice than the one that is to be paid"
+        )
+    return invoice
+
+
+@contextmanager
+def _as_damage(key: str | None) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as exc:
+        raise _damage(f"what the store has under the idempotency key {key!r} cannot be read") from exc
+
+
+def _damage(message: str) -> StorageError:
+    hint = (
+        "somebody else may have written the store; see at the node what was paid, and then take another idempotency key"
+    )
+    return StorageError(message, hint=hint)
 
 
 def _payment_hash(tx_id: TxId | str) -> bytes:
