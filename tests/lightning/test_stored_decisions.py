@@ -8,7 +8,7 @@ import pytest
 
 from layer2.assets import BTC
 from layer2.errors import StorageError
-from layer2.lightning import InvoiceState, LightningNetwork, MemoryJournal
+from layer2.lightning import Decision, InvoiceState, LightningNetwork, MemoryJournal
 
 
 class RewrittenJournal(MemoryJournal):
@@ -20,7 +20,7 @@ class RewrittenJournal(MemoryJournal):
 
     async def begin(self, key, digest):
         await super().begin(key, digest)
-        return self._written
+        return Decision(self._written)
 
 
 @pytest.fixture

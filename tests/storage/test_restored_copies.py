@@ -153,7 +153,7 @@ async def test_what_was_authenticated_is_restored_and_can_be_copied_again(url, a
         "UPDATE swap_event SET at_ms = at_ms + 1",
         "UPDATE meta SET value = '7' WHERE key = 'epoch'",
         "INSERT INTO meta VALUES ('x', 'y')",
-        "INSERT INTO operation VALUES ('bob', 'k', '00', NULL, 1)",
+        "INSERT INTO operation VALUES ('bob', 'k', '00', NULL, 1, 0)",
         "DROP INDEX ix_swap_created",
         "CREATE TABLE other (a)",
         "CREATE TRIGGER t AFTER UPDATE ON meta BEGIN DELETE FROM swap; END",

@@ -198,6 +198,7 @@ async def test_a_journal_of_the_first_schema_is_read_and_gets_what_it_lacks(tmp_
         await SqlTxJournal(store).put_new(old)
     with closing(sqlite3.connect(tmp_path / "store.db")) as database, database:
         database.execute("ALTER TABLE evm_tx DROP COLUMN tip_bound_wei")
+        database.execute("ALTER TABLE operation DROP COLUMN epoch")
         database.execute("UPDATE layer2_schema SET version_num = '0001'")
     async with await Store.open(url, clock=SystemClock()) as store:
         journal = SqlTxJournal(store)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from layer2.lightning._bolt11_encode import UnsignedInvoice, encode_invoice, sign_invoice
     from layer2.lightning._faults import FaultyLightningNode, LightningFault
     from layer2.lightning._invoice import FallbackAddress, Feature, Invoice, RouteHop
-    from layer2.lightning._journal import MemoryJournal, OperationJournal
+    from layer2.lightning._journal import Decision, MemoryJournal, OperationJournal
     from layer2.lightning._lnd import HtlcResolution, LndNode
     from layer2.lightning._lnurl_pay import LnurlClient
     from layer2.lightning._lnurl_text import decode_lnurl
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ChannelPolicy",
+    "Decision",
     "FallbackAddress",
     "FaultyLightningNode",
     "Feature",
@@ -62,6 +63,7 @@ __all__ = [
 
 _HOME = {
     "ChannelPolicy": "_memory_route",
+    "Decision": "_journal",
     "FallbackAddress": "_invoice",
     "FaultyLightningNode": "_faults",
     "Feature": "_invoice",

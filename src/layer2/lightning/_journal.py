@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from layer2.errors import IdempotencyConflict
 
-__all__ = ["MemoryJournal", "OperationJournal"]
+__all__ = ["Decision", "MemoryJournal", "OperationJournal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided under an idempotency key."""
+
+    text: str
+    """What will be sent."""
+    restored: bool = False
+    """It came with a restored copy of a store: others may have written it, and the life that it does not know of may have sent it.
+    So nothing is sent for it any more; what there is of it is looked up."""
 
 
 class OperationJournal(Protocol):
@@ -17,7 +29,7 @@ class OperationJournal(Protocol):
     nothing: a call that was refused leaves it to the next one.
     """
 
-    async def begin(self, key: str, digest: bytes) -> str | None:
+    async def begin(self, key: str, digest: bytes) -> Decision | None:
         """Note the arguments. Returns the decision taken under the key, None if there is none yet.
 
         Raises:
@@ -41,12 +53,13 @@ class MemoryJournal:
         self._digests: dict[str, bytes] = {}
         self._outcomes: dict[str, str] = {}
 
-    async def begin(self, key: str, digest: bytes) -> str | None:
+    async def begin(self, key: str, digest: bytes) -> Decision | None:
         """See ``OperationJournal``."""
         if key not in self._outcomes:
             self._digests[key] = digest
         self._check(key, digest)
-        return self._outcomes.get(key)
+        outcome = self._outcomes.get(key)
+        return None if outcome is None else Decision(outcome)
 
     async def finish(self, key: str, digest: bytes, outcome: str) -> str:
         """See ``OperationJournal``."""

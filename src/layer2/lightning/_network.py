@@ -24,11 +24,12 @@ from layer2.errors import (
     NotFound,
     ProofError,
     StorageError,
+    UnknownOutcome,
     ValidationError,
 )
 from layer2.lightning._bolt11 import decode_invoice
 from layer2.lightning._invoice import Invoice
-from layer2.lightning._journal import MemoryJournal, OperationJournal
+from layer2.lightning._journal import Decision, MemoryJournal, OperationJournal
 from layer2.lightning._lnurl_pay import LnurlClient
 from layer2.lightning._network_base import FIRST_POLL_S, LONGEST_POLL_S, NodeLayer
 from layer2.lightning._node import LightningNode, PaymentRecord, PaymentState
@@ -114,7 +115,7 @@ class LightningNetwork(NodeLayer):
         tx_id = tx_id_of(invoice.payment_hash)
 
         async def operation() -> PaymentRecord:
-            attached = False
+            earlier = None
             if transaction.idempotency_key is not None:
                 decision = json.dumps({"invoice": invoice.text})
                 digest = _digest(
@@ -125,23 +126,21 @@ class LightningNetwork(NodeLayer):
                     transaction.cltv_limit,
                     transaction.time_limit_s,
                 )
-                attached = await self._journal.begin(transaction.idempotency_key, digest) is not None
-                if not attached:
+                earlier = await self._journal.begin(transaction.idempotency_key, digest)
+                if earlier is None:
                     await self._check_payable(invoice, transaction.amount_msat)
                 await self._journal.finish(transaction.idempotency_key, digest, decision)
-            return await self._pay(invoice, transaction, attached=attached)
+            return await self._pay(invoice, transaction, earlier)
 
         record = await self._operations.run(
             operation, timeout=timeout, cancel=cancel, what=what, tx_id=tx_id, repeatable=True
         )
         return status_of(record)
 
-    async def _pay(self, invoice: Invoice, payment: LightningPayment, *, attached: bool) -> PaymentRecord:
-        """Pay, or go on with the payment that is there. ``attached``: begun before under the same key, so never begun anew."""
-        if attached:
-            known = await self._node.lookup_payment(invoice.payment_hash)
-            if known.state in (PaymentState.SUCCEEDED, PaymentState.FAILED):
-                return known
+    async def _pay(self, invoice: Invoice, payment: LightningPayment, earlier: Decision | None) -> PaymentRecord:
+        """Pay, or go on with the payment that is there. ``earlier``: begun before under the same key, so never begun anew."""
+        if earlier is not None and (known := await self._end_of(invoice.payment_hash, earlier)) is not None:
+            return known
         amount = await self._check_payable(invoice, payment.amount_msat)
         if isinstance(amount, PaymentRecord):
             if amount.state is not PaymentState.IN_FLIGHT:
@@ -152,6 +151,24 @@ class LightningNetwork(NodeLayer):
             amount_msat=None if invoice.amount_msat is not None else amount,
             **limits_of(payment, amount, self._limits),
         )
+
+    async def _end_of(self, payment_hash: bytes, earlier: Decision) -> PaymentRecord | None:
+        """How the payment of an earlier decision ended; None: it goes on, or was not begun yet, and may be.
+
+        Raises:
+            UnknownOutcome: of one that may not be begun any more, the node has no record.
+        """
+        pause_s = FIRST_POLL_S
+        while True:
+            known = await self._node.lookup_payment(payment_hash)
+            if known.state in (PaymentState.SUCCEEDED, PaymentState.FAILED):
+                return known
+            if not earlier.restored:
+                return None
+            if known.state is PaymentState.NONE:
+                raise _lost(payment_hash)
+            await self._clock.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_POLL_S)
 
     async def _check_payable(self, invoice: Invoice, amount_msat: int | None) -> int | PaymentRecord:
         """What to pay, in msat; or the payment that is there of an invoice that cannot be paid any more.
@@ -235,25 +252,26 @@ class LightningNetwork(NodeLayer):
         key: str | None,
         begun: list[TxId],
     ) -> PaymentRecord:
-        decision: str | None = None
+        earlier: Decision | None = None
         digest = _digest("transfer", "BTC", amount, address.kind, str(address))
         if key is not None:
-            decision = await self._journal.begin(key, digest)
-        attached = decision is not None
-        if decision is None:
+            earlier = await self._journal.begin(key, digest)
+        if earlier is not None:
+            decision = earlier.text
+        else:
             decision = await self._decide(address, amount)
             if key is not None:
                 decision = await self._journal.finish(key, digest, decision)
         if isinstance(address, NodeId):
             preimage = _decided_preimage(decision, key)
-            return await self._keysend(address, amount * 1000, preimage, begun, attached=attached)
+            return await self._keysend(address, amount * 1000, preimage, begun, earlier)
         invoice = _decided_invoice(decision, address, key)
         amount_msat = payment_msat(invoice, amount)
         begun.append(tx_id_of(invoice.payment_hash))
         payment = LightningPayment(
             invoice=invoice.text, amount_msat=amount_msat if invoice.amount_msat is None else None
         )
-        return await self._pay(invoice, payment, attached=attached)
+        return await self._pay(invoice, payment, earlier)
 
     async def _decide(self, address: InvoiceText | LightningAddress | LnurlPay | NodeId, amount: int) -> str:
         """What will be sent, as the journal keeps it: after this, asking again can only send the same.
@@ -272,14 +290,12 @@ class LightningNetwork(NodeLayer):
         return json.dumps({"invoice": invoice.text})
 
     async def _keysend(
-        self, node_id: NodeId, amount_msat: int, preimage: bytes, begun: list[TxId], *, attached: bool
+        self, node_id: NodeId, amount_msat: int, preimage: bytes, begun: list[TxId], earlier: Decision | None
     ) -> PaymentRecord:
         payment_hash = sha256(preimage)
         begun.append(tx_id_of(payment_hash))
-        if attached:
-            known = await self._node.lookup_payment(payment_hash)
-            if known.state in (PaymentState.SUCCEEDED, PaymentState.FAILED):
-                return known
+        if earlier is not None and (known := await self._end_of(payment_hash, earlier)) is not None:
+            return known
         return await self._node.keysend(
             node_id.raw,
             amount_msat,
@@ -388,6 +404,16 @@ def _damage(message: str) -> StorageError:
         "somebody else may have written the store; see at the node what was paid, and then take another idempotency key"
     )
     return StorageError(message, hint=hint)
+
+
+def _lost(payment_hash: bytes) -> UnknownOutcome:
+    return UnknownOutcome(
+        "the idempotency key was used before the store was restored from a copy, and the node has no record of the payment",
+        hint="nothing is sent under it any more: make certain that the recipient was not paid, also by another node that you had, "
+        "and then pay with another idempotency key",
+        tx_id=tx_id_of(payment_hash),
+        retry_safe=False,
+    )
 
 
 def _payment_hash(tx_id: TxId | str) -> bytes:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, insert, not_, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from layer2.errors import ConfigurationError, StorageError
-from layer2.storage._tables import evm_tx, meta, swap
+from layer2.storage._tables import evm_tx, meta, operation, swap
 
 __all__ = ["EPOCH", "bind_chain", "claim_identity", "epoch", "get_meta", "next_preimage_time", "owner", "set_meta"]
 
@@ -35,7 +35,7 @@ def set_meta(conn: Connection, key: str, value: str) -> None:
 
 
 def epoch(conn: Connection) -> int:
-    """How often this store was restored from a copy. Swaps of an earlier epoch begin no payment and no lock."""
+    """How often this store was restored from a copy. Nothing is begun for what is of an earlier epoch."""
     return int(get_meta(conn, EPOCH) or 0)
 
 
@@ -46,9 +46,10 @@ def _begin_epoch(conn: Connection, url: str) -> None:
     except ValueError as exc:
         raise StorageError(f"{url} is damaged: it does not say how often it was restored", url=url) from exc
     set_meta(conn, EPOCH, str(old + 1))
-    conn.execute(update(swap).values(epoch=old))
-    if conn.execute(select(swap.c.id).where(not_(swap.c.epoch <= old)).limit(1)).first() is not None:
-        raise StorageError(f"{url} is damaged: its transfers cannot be marked as restored", url=url)
+    for table, what in ((swap, "transfers"), (operation, "idempotency keys")):
+        conn.execute(update(table).values(epoch=old))
+        if conn.execute(select(table.c[0]).where(table.c.epoch.is_distinct_from(old)).limit(1)).first() is not None:
+            raise StorageError(f"{url} is damaged: its {what} cannot be marked as restored", url=url)
 
 
 def owner(conn: Connection) -> str | None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, insert, select, update
 
 from layer2.errors import IdempotencyConflict, StorageError
+from layer2.lightning._journal import Decision
+from layer2.storage._meta import epoch
 from layer2.storage._tables import operation
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ class SqlOperationJournal:
         self._store = store
         self._scope = scope
 
-    async def begin(self, key: str, digest: bytes) -> str | None:
+    async def begin(self, key: str, digest: bytes) -> Decision | None:
         """Note the arguments. Returns the decision taken under the key, None if there is none yet.
 
         Raises:
@@ -40,21 +42,21 @@ class SqlOperationJournal:
         return await self._store.run(_finish, self._scope, key, digest, outcome)
 
 
-def _begin(conn: Connection, scope: str, key: str, digest: bytes, at_ms: int) -> str | None:
-    found = conn.execute(
-        select(operation.c.digest, operation.c.outcome).where(operation.c.scope == scope, operation.c.key == key)
-    ).one_or_none()
+def _begin(conn: Connection, scope: str, key: str, digest: bytes, at_ms: int) -> Decision | None:
+    row = (operation.c.scope == scope, operation.c.key == key)
+    now = epoch(conn)
+    noted = {"digest": digest.hex(), "begun_at_ms": at_ms, "epoch": now}
+    found = conn.execute(select(operation.c.digest, operation.c.outcome, operation.c.epoch).where(*row)).one_or_none()
     if found is None:
-        conn.execute(insert(operation).values(scope=scope, key=key, digest=digest.hex(), begun_at_ms=at_ms))
+        conn.execute(insert(operation).values(scope=scope, key=key, **noted))
         return None
-    outcome: str | None = found.outcome
-    if outcome is None:
+    if found.outcome is None:
         # Nothing was sent under it: whoever noted it was refused, or has not decided yet and will find the key taken.
-        row = (operation.c.scope == scope, operation.c.key == key)
-        conn.execute(update(operation).where(*row).values(digest=digest.hex(), begun_at_ms=at_ms))
-    elif found.digest != digest.hex():
+        conn.execute(update(operation).where(*row).values(noted))
+        return None
+    if found.digest != digest.hex():
         raise IdempotencyConflict.of(key)
-    return outcome
+    return Decision(found.outcome, restored=found.epoch < now)
 
 
 def _finish(conn: Connection, scope: str, key: str, digest: bytes, outcome: str) -> str:

@@ -205,6 +205,7 @@ operation = Table(
     Column("digest", Text, nullable=False),
     Column("outcome", Text),
     Column("begun_at_ms", BigInteger, nullable=False),
+    Column("epoch", Integer, nullable=False, server_default="0"),
     PrimaryKeyConstraint("scope", "key"),
 )
-"""What an idempotency key was first used for, and what was decided then."""
+"""What an idempotency key was first used for, and what was decided then, in which epoch."""
