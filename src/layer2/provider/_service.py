@@ -26,6 +26,7 @@ from layer2.provider._inventory import Inventory
 from layer2.provider._repeats import Asked, KeptSwap, Repeats
 from layer2.provider._room import Room, Wanted
 from layer2.provider._status import status_of
+from layer2.provider._synced import SyncedNode
 from layer2.provider._turns import Turns
 from layer2.swaps import (
     TIMELOCK_SPREAD_S,
@@ -106,6 +107,7 @@ class ProviderService:
         self._engine = engine
         self._inventory = inventory
         self._node = node
+        self._synced = SyncedNode(node, clock)
         self._signer = signer
         self._place = place
         self._settings = settings
@@ -174,7 +176,8 @@ class ProviderService:
         The same request with the same request id gets the same swap.
 
         Raises:
-            SwapRefused: ``rule`` names the check; InsufficientFunds: not enough gas of ours; NodeNotReady: too many ask at a time.
+            SwapRefused: ``rule`` names the check; InsufficientFunds: not enough gas of ours; NodeNotReady: too many ask at a
+                time, or our node is behind its chain.
         """
         return await self._repeats.once(request, lambda asked: self._offer_submarine(request, origin, asked))
 
@@ -182,7 +185,7 @@ class ProviderService:
         self._check_request(request.pair_hash, request.refund_address)
         if len(request.invoice) > MAX_INVOICE_CHARACTERS:
             raise _refuse("invoice", f"the invoice is longer than {MAX_INVOICE_CHARACTERS} characters")
-        node = await self._node.info()
+        node = await self._synced.info()
         now = self._now_s()
         try:
             invoice = decode_invoice(request.invoice)
@@ -241,7 +244,8 @@ class ProviderService:
         The same request with the same request id gets the same swap.
 
         Raises:
-            SwapRefused: ``rule`` names the check; InsufficientFunds: not enough gas of ours; NodeNotReady: too many ask at a time.
+            SwapRefused: ``rule`` names the check; InsufficientFunds: not enough gas of ours; NodeNotReady: too many ask at a
+                time, or our node is behind its chain.
         """
         return await self._repeats.once(request, lambda asked: self._offer_reverse(request, origin, asked))
 
@@ -262,7 +266,7 @@ class ProviderService:
             direction=SwapDirection.REVERSE, amount_sat=amount_sat, policy=policy, token=request.onchain_amount
         )
         await self._room.check(wanted, origin)
-        if (await self._node.info()).receivable_msat < (amount_sat + fee_sat) * MSAT:
+        if (await self._synced.info()).receivable_msat < (amount_sat + fee_sat) * MSAT:
             raise _refuse("liquidity", "the channels cannot receive so much now")
         # What costs the most comes last: the search of the chain.
         await self._hashes.check_reverse(payment_hash, origin=origin)

@@ -131,7 +131,7 @@ class Actor:
         view = await self._chain.view(terms.lock, terms.depth_policy, lock_key=lock_key(swap))
         if view.own_lock is not OwnTransaction.NONE or view.latest.status is not LockStatus.NEVER:
             return None
-        held = await look_at_invoice(self._node, terms.lock.preimage_hash, self._clock)
+        held = await look_at_invoice(self._node, terms.lock.preimage_hash, self._clock, lock_by=terms.lock_by)
         reason = why_not_lock(swap.deal, held)
         if reason is None and self._why_not_begin is not None:
             return await self._why_not_begin(swap)

@@ -6,7 +6,7 @@ import asyncio
 from typing import Protocol, assert_never
 
 from layer2._clock import Clock
-from layer2.errors import Layer2Error, NotFound, UnexpectedReply
+from layer2.errors import Layer2Error, NodeNotReady, NotFound, UnexpectedReply
 from layer2.lightning import InvoiceState, LightningNode, PaymentState
 from layer2.swaps._effects import Claim, PayInvoice, SendLock
 from layer2.swaps._observations import (
@@ -21,7 +21,7 @@ from layer2.swaps._observations import (
     RefundOffer,
 )
 from layer2.swaps._ports import Counterparty, StoredSwap, SwapChain, offers_of
-from layer2.swaps._states import Role, Watch
+from layer2.swaps._states import Invoiced, Role, Watch
 from layer2.terms import SwapDirection
 
 __all__ = ["Looker", "OpenRequests", "lock_key", "look_at_invoice"]
@@ -47,8 +47,16 @@ def lock_key(swap: StoredSwap) -> str | None:
     return f"swap:{swap.deal.id}:{SendLock.name}" if ours else None
 
 
-async def look_at_invoice(node: LightningNode, payment_hash: bytes, clock: Clock) -> InvoiceView:
-    """A hold invoice of ours as it stands; one that is gone counts as cancelled."""
+async def look_at_invoice(
+    node: LightningNode, payment_hash: bytes, clock: Clock, *, lock_by: int | None = None
+) -> InvoiceView:
+    """A hold invoice of ours as it stands; one that is gone counts as cancelled.
+
+    ``lock_by`` is given where a lock may follow: until then the node has to know the height, by which the payment is held.
+
+    Raises:
+        NodeNotReady: it says itself that it does not.
+    """
     try:
         record = await node.lookup_invoice(payment_hash)
     except NotFound:
@@ -56,7 +64,15 @@ async def look_at_invoice(node: LightningNode, payment_hash: bytes, clock: Clock
         return InvoiceView(status=InvoiceStatus.CANCELED, received_msat=0, blocks_left=None, now_s=now_s)
     blocks_left: int | None = None
     if record.state is InvoiceState.ACCEPTED and record.lowest_expiry_height is not None:
-        blocks_left = record.lowest_expiry_height - (await node.info()).block_height
+        info = await node.info()
+        if lock_by is not None and not info.synced_to_chain and clock.now_ms() // 1000 <= lock_by:
+            # Each block that it has not seen is one less until the payment goes back, while our lock can be claimed. For moments
+            # after a new block this is so on every node: asking again costs nothing, and later the payment goes back anyway.
+            raise NodeNotReady(
+                "the Lightning node is not synchronised, so it does not tell how long the payment is held",
+                hint="nothing is locked until it is",
+            )
+        blocks_left = record.lowest_expiry_height - info.block_height
     return InvoiceView(
         status=InvoiceStatus(record.state.value),
         received_msat=record.received_msat,
@@ -163,4 +179,6 @@ class Looker:
     async def _invoice(self, swap: StoredSwap) -> InvoiceView | None:
         if self._node is None:
             return None
-        return await look_at_invoice(self._node, swap.deal.terms.lock.preimage_hash, self._clock)
+        terms = swap.deal.terms
+        lock_by = terms.lock_by if isinstance(swap.state, Invoiced) else None
+        return await look_at_invoice(self._node, terms.lock.preimage_hash, self._clock, lock_by=lock_by)
