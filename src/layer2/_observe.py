@@ -150,8 +150,10 @@ class EventDispatcher:
         """Call ``callback`` with each event from now on, on the event loop; it must return at once. Gives what ends it.
 
         Raises:
-            ValidationError: it is a coroutine function.
+            ValidationError: it cannot be called, or is a coroutine function.
         """
+        if not callable(callback):
+            raise ValidationError(f"an event callback is a function, not {type(callback).__name__}", field="callback")
         if inspect.iscoroutinefunction(callback):
             raise ValidationError(
                 "an event callback is a plain function",

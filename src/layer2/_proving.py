@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
+from layer2._inputs import check_text
 from layer2._observe import log_event
 from layer2._quoting import form_of, to_asset
 from layer2.errors import Layer2Error, NotFound, ProofError, UnexpectedReply
@@ -73,6 +74,7 @@ class Prover:
         Raises:
             NotFound: no such transfer, or it is not settled.
         """
+        check_text(transfer_id, "transfer_id")
         async with self._making.setdefault(transfer_id, asyncio.Lock()):
             try:
                 kept = await self._journal.proof(transfer_id)

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from layer2._inputs import check_text, check_whole
 from layer2._transfer_view import ends_a_wait, failure_of, step, transfer_of
 from layer2.errors import AsyncRuntimeError, ConfigurationError, Layer2Error, NotFound, ValidationError
 from layer2.storage import Store, SwapJournal
@@ -38,8 +39,11 @@ async def page_of(
     """Transfers, newest first; ``after`` is the last id of the page before.
 
     Raises:
-        ValidationError: ``state`` is none. NotFound: no transfer has the id ``after``.
+        ValidationError: ``state`` is none, or ``limit`` no number in 1..1000. NotFound: no transfer has the id ``after``.
     """
+    check_whole(limit, "limit", least=1, below=1001)
+    if after is not None:
+        check_text(after, "after")
     try:
         wanted = None if state is None else TransferState(state)
     except ValueError as error:

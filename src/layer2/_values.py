@@ -91,6 +91,8 @@ class Value:
         """
         from pydantic import ValidationError as PydanticError
 
+        if not isinstance(text, str | bytes):
+            raise ValidationError(f"{cls.__name__}: JSON is text, not {type(text).__name__}", field="text")
         if len(text) > MAX_JSON_BYTES:
             raise ValidationError(f"{cls.__name__}: {len(text)} bytes of JSON is more than {MAX_JSON_BYTES}")
         try:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeAlias
 
 from layer2._crypto import keccak256, valid_public_key
+from layer2._inputs import check_bytes, check_text, kind_of
 from layer2._values import Bytes, Value
-from layer2.errors import AddressError
+from layer2.errors import AddressError, InvoiceError
 
 __all__ = ["Address", "EvmAddress", "InvoiceText", "LightningAddress", "LnurlPay", "NodeId", "parse_address"]
 
@@ -38,8 +39,7 @@ class EvmAddress(Value):
         return {"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$"}
 
     def __post_init__(self) -> None:
-        if len(self.raw) != 20:
-            raise AddressError(f"an EVM address has 20 bytes, not {len(self.raw)}")
+        check_bytes(self.raw, "raw", length=20, error=AddressError)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -48,6 +48,7 @@ class EvmAddress(Value):
         Raises:
             AddressError: with the position of the first wrong character.
         """
+        check_text(text, "recipient", error=AddressError)
         if not text.isascii() or not text.startswith("0x"):
             raise AddressError(f"an EVM address starts with 0x, not {text[:4]!r}", position=0, field="recipient")
         digits = text[2:]
@@ -92,6 +93,10 @@ class NodeId(Value):
     raw: Bytes
     kind: Literal["node"] = "node"
 
+    def __post_init__(self) -> None:
+        if not valid_public_key(check_bytes(self.raw, "raw", length=33, error=AddressError)):
+            raise AddressError("the node id is not a point on the curve", field="raw")
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read 66 hexadecimal digits that are a point on secp256k1.
@@ -99,12 +104,10 @@ class NodeId(Value):
         Raises:
             AddressError: anything else.
         """
+        check_text(text, "recipient", error=AddressError)
         if len(text) != 66 or not text.isascii() or not _HEX.fullmatch(text):
             raise AddressError("a node id has 66 hexadecimal digits", field="recipient")
-        raw = bytes.fromhex(text)
-        if not valid_public_key(raw):
-            raise AddressError("the node id is not a point on the curve", field="recipient")
-        return cls(raw=raw)
+        return cls(raw=bytes.fromhex(text))
 
     def __str__(self) -> str:
         return self.raw.hex()
@@ -120,6 +123,9 @@ class InvoiceText(Value):
     text: str = field(repr=False)
     kind: Literal["invoice"] = "invoice"
 
+    def __post_init__(self) -> None:
+        check_text(self.text, "text", error=InvoiceError)
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read an invoice; ``lightning:`` in front is accepted.
@@ -129,6 +135,7 @@ class InvoiceText(Value):
         """
         from layer2.lightning import decode_invoice
 
+        check_text(text, "text", error=InvoiceError)
         bare = text[10:] if text[:10].lower() == "lightning:" else text
         decode_invoice(bare)
         return cls(text=bare.lower())
@@ -145,6 +152,15 @@ class LightningAddress(Value):
     domain: str
     kind: Literal["lightning_address"] = "lightning_address"
 
+    def __post_init__(self) -> None:
+        if not _USER.fullmatch(check_text(self.user, "user", error=AddressError)):
+            raise AddressError(f"{str(self)[:60]!r} is not a Lightning address (user@domain)", field="recipient")
+        host, _, port = check_text(self.domain, "domain", error=AddressError).partition(":")
+        if not _HOST.fullmatch(host) or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
+            raise AddressError(
+                f"{self.domain[:60]!r} is not a host name", position=len(self.user) + 1, field="recipient"
+            )
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read ``user@domain``; a port may follow the domain.
@@ -152,12 +168,11 @@ class LightningAddress(Value):
         Raises:
             AddressError: a character that LUD-16 does not allow, or no valid host.
         """
-        user, at, domain = text.partition("@")
-        host, _, port = domain.partition(":")
-        if not at or not _USER.fullmatch(user):
+        user, at, domain = check_text(text, "recipient", error=AddressError).partition("@")
+        if not user or not at:
             raise AddressError(f"{text[:60]!r} is not a Lightning address (user@domain)", field="recipient")
-        if not _HOST.fullmatch(host) or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
-            raise AddressError(f"{domain[:60]!r} is not a host name", position=len(user) + 1, field="recipient")
+        if not domain:
+            raise AddressError("the host name is missing", position=len(text), field="recipient")
         return cls(user=user, domain=domain)
 
     def __str__(self) -> str:
@@ -170,6 +185,9 @@ class LnurlPay(Value):
 
     url: str
     kind: Literal["lnurl"] = "lnurl"
+
+    def __post_init__(self) -> None:
+        check_text(self.url, "url", error=AddressError)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -197,7 +215,7 @@ def parse_address(text: str) -> Address:
         AddressError: no form fits; InvoiceError: it looks like an invoice but is not a valid one.
     """
     if not isinstance(text, str):
-        raise AddressError(f"an address is text, not {type(text).__name__}", field="recipient")
+        raise AddressError(f"an address is text, not {kind_of(text)}", field="recipient")
     text = text.strip()
     lower = text.lower() if text.isascii() else ""
     if lower.startswith("0x"):

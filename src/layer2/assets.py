@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from layer2._inputs import check_text, check_whole, kind_of
 from layer2._values import Value
 from layer2.addresses import EvmAddress
 from layer2.errors import AmountError, AssetError
@@ -18,12 +19,20 @@ MAX_AMOUNT = 2**64 - 1
 """Largest amount, in the asset's base unit."""
 
 
+def _check_decimals(decimals: object) -> None:
+    check_whole(decimals, "decimals", below=256, error=AssetError)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssetId(Value):
     """An asset as the caller names it. Amounts are whole numbers of ``10 ** -decimals``."""
 
     name: str
     decimals: int
+
+    def __post_init__(self) -> None:
+        check_text(self.name, "name", error=AssetError)
+        _check_decimals(self.decimals)
 
     def __str__(self) -> str:
         return self.name
@@ -44,12 +53,23 @@ class AssetForm(Value):
     contract: EvmAddress | None
     decimals: int
 
+    def __post_init__(self) -> None:
+        _check_asset(self.asset)
+        check_whole(self.chain_id, "chain_id", least=1, error=AssetError)
+        if self.contract is not None and not isinstance(self.contract, EvmAddress):
+            raise AssetError(
+                f"contract is an EvmAddress or None, not {kind_of(self.contract)}",
+                field="contract",
+                hint="EvmAddress.parse(text)",
+            )
+        _check_decimals(self.decimals)
+
 
 class AssetRegistry:
     """Maps (asset, chain id) to its form there. Immutable; ``with_form`` gives a changed copy."""
 
     def __init__(self, forms: Iterable[AssetForm] = ()) -> None:
-        self._forms = {(form.asset, form.chain_id): form for form in forms}
+        self._forms = {(form.asset, form.chain_id): form for form in map(_check_form, forms)}
 
     def with_form(self, form: AssetForm) -> AssetRegistry:
         """A registry in which ``form`` replaces what the asset was on that chain."""
@@ -61,13 +81,11 @@ class AssetRegistry:
         Raises:
             AssetError: the asset has none there.
         """
+        _check_asset(asset)
+        check_whole(chain_id, "chain_id", least=1, error=AssetError)
         try:
             return self._forms[asset, chain_id]
         except KeyError:
-            if not isinstance(asset, AssetId):
-                raise AssetError(
-                    f"an asset is an AssetId, not {type(asset).__name__}", field="asset_id", hint="for example BTC"
-                ) from None
             raise AssetError(
                 f"{asset} has no form on chain {chain_id}",
                 field="asset_id",
@@ -82,6 +100,17 @@ class AssetRegistry:
     def assets(self) -> frozenset[AssetId]:
         """All assets that have a form somewhere."""
         return frozenset(asset for asset, _ in self._forms)
+
+
+def _check_asset(asset: object) -> None:
+    if not isinstance(asset, AssetId):
+        raise AssetError(f"an asset is an AssetId, not {kind_of(asset)}", field="asset_id", hint="for example BTC")
+
+
+def _check_form(form: object) -> AssetForm:
+    if not isinstance(form, AssetForm):
+        raise AssetError(f"a registry holds AssetForms, not {kind_of(form)}", field="form")
+    return form
 
 
 def check_amount(amount: object, *, field: str = "amount") -> int:
@@ -105,8 +134,11 @@ def convert_amount(amount: int, from_decimals: int, to_decimals: int) -> int:
     """The same value in a unit with other decimals.
 
     Raises:
-        AmountError: a digit would be lost.
+        AmountError: a digit would be lost. AssetError: decimals are 0..255, as a token's contract tells them.
     """
+    check_whole(amount, "amount", below=2**1024, error=AmountError)
+    _check_decimals(from_decimals)
+    _check_decimals(to_decimals)
     if to_decimals >= from_decimals:
         factor: int = 10 ** (to_decimals - from_decimals)
         return amount * factor

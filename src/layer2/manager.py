@@ -18,7 +18,6 @@ from layer2._operations import Operations
 from layer2.errors import (
     AsyncTimeout,
     TaskCancelled,
-    ValidationError,
 )
 from layer2.protocol import DEFAULT, Layer2ProtocolAsync, Layer2ProtocolType, Signer, Timeout
 from layer2.transfers import Payer, Transfer, TransferQuote, TransferState
@@ -62,7 +61,9 @@ class Layer2Manager:
         metrics_registry: CollectorRegistry | None = None,
     ) -> None:
         from layer2._config_load import given_settings
+        from layer2._given import check_parts, layers_by_name
 
+        check_parts(signer=signer, clock=clock, metrics_registry=metrics_registry)
         config = given_settings(config, needed=protocols is None)
         self._clock: Clock = clock or SystemClock()
         self._metrics = Metrics(metrics_registry, clock=self._clock)
@@ -76,7 +77,7 @@ class Layer2Manager:
         self._life = Life(
             config=config,
             signer=signer,
-            given={str(name): protocol for name, protocol in (protocols or {}).items()},
+            given=layers_by_name(protocols),
             clock=self._clock,
             operations=self._operations,
             events=self._events,
@@ -254,8 +255,6 @@ class Layer2Manager:
         self, *, state: TransferState | str | None = None, limit: int = 100, after: str | None = None
     ) -> list[Transfer]:
         """Transfers, newest first; ``after`` is the last id of the page before."""
-        if not 1 <= limit <= 1000:
-            raise ValidationError("limit must be between 1 and 1000", field="limit")
         return await self._life.records("list_transfers_async").page(state=state, limit=limit, after=after)
 
     async def wait_idle_async(self, *, timeout: Timeout = None, cancel: asyncio.Event | None = None) -> None:

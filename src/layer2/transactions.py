@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import Literal, NoReturn, Self, TypeAlias
+from typing import TYPE_CHECKING, Literal, NoReturn, Self, TypeAlias
 
+from layer2._inputs import check_bytes, check_text, check_whole, check_writable, kind_of
 from layer2._values import Bytes, Uint, Value
 from layer2.addresses import EvmAddress
-from layer2.errors import ValidationError
+from layer2.errors import AddressError, AmountError, InvoiceError, ValidationError
 
 __all__ = [
     "Depth",
@@ -22,9 +23,12 @@ __all__ = [
     "TxStatus",
     "check_depth",
     "check_idempotency_key",
+    "check_layer",
+    "read_tx_id",
 ]
 
-_HASH = re.compile(r"(?:(bob|lightning|[a-z][a-z0-9_-]{0,31}):)?(?:0x)?([0-9a-fA-F]{64})", re.ASCII)
+_LAYER = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
+_HASH = re.compile(rf"(?:({_LAYER.pattern}):)?(?:0x)?([0-9a-fA-F]{{64}})", re.ASCII)
 
 
 class Depth(IntEnum):
@@ -65,8 +69,8 @@ class TxId(Value):
     hash: Bytes
 
     def __post_init__(self) -> None:
-        if len(self.hash) != 32:
-            raise ValidationError(f"a transaction id has 32 bytes, not {len(self.hash)}", field="tx_id")
+        check_layer(self.layer, "layer")
+        check_bytes(self.hash, "tx_id", length=32)
 
     @classmethod
     def parse(cls, text: str, *, layer: str | None = None) -> Self:
@@ -75,7 +79,7 @@ class TxId(Value):
         Raises:
             ValidationError: malformed, without a layer, or of another layer.
         """
-        match = _HASH.fullmatch(text)
+        match = _HASH.fullmatch(check_text(text, "tx_id"))
         if not match:
             raise ValidationError(f"{text[:80]!r} is not a transaction id (64 hexadecimal digits)", field="tx_id")
         named = match[1] or layer
@@ -144,7 +148,28 @@ class EvmCall(Value):
     idempotency_key: str | None = None
     kind: Literal["evm_call"] = "evm_call"
 
+    if TYPE_CHECKING:  # what is made of it has an EvmAddress, but text may be given
+
+        def __init__(
+            self,
+            *,
+            to: EvmAddress | str | None,
+            value_wei: int = 0,
+            data: bytes = b"",
+            gas_limit: int | None = None,
+            max_fee_per_gas_wei: int | None = None,
+            idempotency_key: str | None = None,
+            kind: Literal["evm_call"] = "evm_call",
+        ) -> None: ...
+
     def __post_init__(self) -> None:
+        object.__setattr__(self, "to", _read_to(self.to))
+        check_whole(self.value_wei, "value_wei", below=2**256, error=AmountError)
+        check_bytes(self.data, "data")
+        if self.gas_limit is not None:
+            check_whole(self.gas_limit, "gas_limit", least=1)
+        if self.max_fee_per_gas_wei is not None:
+            check_whole(self.max_fee_per_gas_wei, "max_fee_per_gas_wei", below=2**128, error=AmountError)
         check_idempotency_key(self.idempotency_key)
 
 
@@ -157,6 +182,8 @@ class SignedEvmTransaction(Value):
     kind: Literal["evm_signed"] = "evm_signed"
 
     def __post_init__(self) -> None:
+        if not check_bytes(self.raw, "raw"):
+            raise ValidationError("raw is empty", field="raw")
         check_idempotency_key(self.idempotency_key)
 
 
@@ -177,11 +204,42 @@ class LightningPayment(Value):
     kind: Literal["lightning_payment"] = "lightning_payment"
 
     def __post_init__(self) -> None:
+        check_text(self.invoice, "invoice", error=InvoiceError)
+        if self.amount_msat is not None:
+            check_whole(self.amount_msat, "amount_msat", least=1, error=AmountError)
+        if self.fee_limit_msat is not None:
+            check_whole(self.fee_limit_msat, "fee_limit_msat", error=AmountError)
+        if self.cltv_limit is not None:
+            check_whole(self.cltv_limit, "cltv_limit", least=1, below=2**31)
+        if self.time_limit_s is not None:
+            check_whole(self.time_limit_s, "time_limit_s", least=1, below=2**31)
         check_idempotency_key(self.idempotency_key)
 
 
 Transaction: TypeAlias = EvmCall | SignedEvmTransaction | LightningPayment
 """Anything that ``submit_transaction_async`` takes. The union may grow in a minor release."""
+
+
+def _read_to(to: object) -> EvmAddress | None:
+    if to is None or isinstance(to, EvmAddress):
+        return to
+    if isinstance(to, str):
+        return EvmAddress.parse(to)
+    raise AddressError(f"to is an EVM address or its text, not {kind_of(to)}", field="to")
+
+
+def read_tx_id(tx_id: object, layer: str) -> TxId:
+    """The id of a transaction on ``layer``, given as it is or as text.
+
+    Raises:
+        ValidationError: it is neither, malformed, or of another layer.
+    """
+    parsed = TxId.parse(tx_id, layer=layer) if isinstance(tx_id, str) else tx_id
+    if not isinstance(parsed, TxId):
+        raise ValidationError(f"a transaction id is a TxId or its text, not {kind_of(tx_id)}", field="tx_id")
+    if parsed.layer != layer:
+        raise ValidationError(f"the transaction id {parsed} is not of layer {layer}", field="tx_id")
+    return parsed
 
 
 def check_idempotency_key(key: object) -> None:
@@ -202,6 +260,21 @@ def check_idempotency_key(key: object) -> None:
         )
     if not 0 < len(key) <= 200:
         raise ValidationError("an idempotency key has 1 to 200 characters", field="idempotency_key")
+    check_writable(key, "idempotency_key")
+
+
+def check_layer(name: object, field: str) -> None:
+    """Refuse what is no name of a layer: a small letter, then small letters, digits, ``-`` or ``_``, 32 characters at most.
+
+    Raises:
+        ValidationError: it is none.
+    """
+    if not _LAYER.fullmatch(text := check_text(name, field)):
+        raise ValidationError(
+            f"{text[:40]!r} is not the name of a layer",
+            field=field,
+            hint="for example bob: small letters, digits, - and _",
+        )
 
 
 def check_depth(depth: object) -> None:

@@ -54,6 +54,7 @@ from layer2.transactions import (
     TxStatus,
     check_depth,
     check_idempotency_key,
+    read_tx_id,
 )
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ class BobClient(Layer2ProtocolAsync):
     ) -> TxStatus:
         """Outcome and depth now. A transaction that nobody here knows is ``Outcome.UNKNOWN``, not failed."""
         self._check("get_transaction_status_async")
-        parsed = self._tx_id(tx_id)
+        parsed = read_tx_id(tx_id, Layer2ProtocolType.BOB)
         status = self._reader.status if self._sender is None else self._sender.status
         return await self._operations.run(
             lambda: status(parsed.hash),
@@ -257,7 +258,7 @@ class BobClient(Layer2ProtocolAsync):
         """Wait until the outcome is known at ``depth``. No limit by default."""
         self._check("wait_for_transaction_async")
         check_depth(depth)
-        parsed = self._tx_id(tx_id)
+        parsed = read_tx_id(tx_id, Layer2ProtocolType.BOB)
         alone = partial(self._reader.wait, clock=self._clock, pause_s=self._settings.poll_interval_s)
         wait = alone if self._sender is None else self._sender.wait
         return await self._operations.run(
@@ -347,7 +348,7 @@ class BobClient(Layer2ProtocolAsync):
         """
         self._check("balance_async")
         form = self.registry.form(asset_id, self.preset.chain_id)
-        holder = EvmAddress.parse(account) if isinstance(account, str) else account or self.account
+        holder = EvmAddress.parse(account) if isinstance(account, str) else self.account if account is None else account
         if not isinstance(holder, EvmAddress):
             raise AddressError(f"account is an EVM address, not a {type(holder).__name__}", field="account")
         units = await self._read(lambda: self._units(form, holder), timeout, cancel, "reading a balance", None)
@@ -444,13 +445,6 @@ class BobClient(Layer2ProtocolAsync):
             return await self.sender.status(tx_hash)
         tx_id = TxId(layer=self._settings.layer, hash=tx_hash)
         return TxStatus(tx_id=tx_id, outcome=Outcome.NONE, depth=Depth.PENDING)
-
-    def _tx_id(self, tx_id: TxId | str) -> TxId:
-        layer = Layer2ProtocolType.BOB.value
-        parsed = TxId.parse(tx_id, layer=layer) if isinstance(tx_id, str) else tx_id
-        if parsed.layer != layer:
-            raise ValidationError(f"the transaction id {parsed} is not of layer {layer}", field="tx_id")
-        return parsed
 
     def _recipient(self, recipient: Address | str, form: AssetForm) -> EvmAddress:
         address = parse_address(recipient) if isinstance(recipient, str) else recipient

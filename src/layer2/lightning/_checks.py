@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from layer2._crypto import sha256
+from layer2._inputs import check_bytes, check_whole, check_writable, kind_of
 from layer2.errors import AmountError, InvoiceError, ValidationError
 
 __all__ = [
@@ -64,7 +65,7 @@ def check_limits(fee_limit_msat: object, cltv_limit: object, time_limit_s: objec
 
 
 def check_invoice_terms(
-    amount_msat: object, memo: str, description_hash: bytes | None, expiry_s: int, cltv_delta: int
+    amount_msat: object, memo: object, description_hash: object, expiry_s: object, cltv_delta: object
 ) -> None:
     """Check what an invoice is to say.
 
@@ -75,18 +76,16 @@ def check_invoice_terms(
         raise AmountError(
             f"the amount of an invoice is 0..{MAX_INVOICE_MSAT} msat, not {amount_msat!r}", field="amount_msat"
         )
-    if len(memo.encode()) > MAX_MEMO_BYTES:
+    if not isinstance(memo, str):
+        raise ValidationError(f"a memo is text, not {kind_of(memo)}", field="memo")
+    if len(check_writable(memo, "memo").encode()) > MAX_MEMO_BYTES:
         raise ValidationError(f"a memo has at most {MAX_MEMO_BYTES} bytes of UTF-8", field="memo")
-    if description_hash is not None and len(description_hash) != 32:
-        raise ValidationError("a description hash is 32 bytes", field="description_hash")
+    if description_hash is not None:
+        check_bytes(description_hash, "description_hash", length=32)
     if description_hash is not None and memo:
         raise ValidationError("an invoice has a memo or a description hash, not both", field="memo")
-    if not 0 < expiry_s <= MAX_EXPIRY_S:
-        raise ValidationError(f"an invoice lives 1..{MAX_EXPIRY_S} seconds, not {expiry_s!r}", field="expiry_s")
-    if not MIN_CLTV_DELTA <= cltv_delta <= MAX_CLTV_DELTA:
-        raise ValidationError(
-            f"the final CLTV delta is {MIN_CLTV_DELTA}..{MAX_CLTV_DELTA} blocks, not {cltv_delta!r}", field="cltv_delta"
-        )
+    check_whole(expiry_s, "expiry_s", least=1, below=MAX_EXPIRY_S + 1)
+    check_whole(cltv_delta, "cltv_delta", least=MIN_CLTV_DELTA, below=MAX_CLTV_DELTA + 1)
 
 
 def resolve_amount(invoice_msat: int | None, amount_msat: int | None) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from layer2._clock import Clock
 from layer2._crypto import sha256
+from layer2._inputs import check_whole
 from layer2._operations import Operations
 from layer2.addresses import Address, InvoiceText, LightningAddress, LnurlPay, NodeId, parse_address
 from layer2.assets import AssetId, check_amount
@@ -55,6 +56,7 @@ from layer2.transactions import (
     TxStatus,
     check_depth,
     check_idempotency_key,
+    read_tx_id,
 )
 
 if TYPE_CHECKING:
@@ -208,7 +210,7 @@ class LightningNetwork(NodeLayer):
         what = "paying over Lightning"
         self._ready(what)
         check_asset(asset_id)
-        check_amount(amount)
+        check_whole(check_amount(amount) * 1000, "the amount in msat", least=1, error=AmountError)
         check_idempotency_key(idempotency_key)
         address = parse_address(recipient) if isinstance(recipient, str) else recipient
         if not isinstance(address, InvoiceText | LightningAddress | LnurlPay | NodeId):
@@ -309,7 +311,8 @@ class LightningNetwork(NodeLayer):
         self, tx_id: TxId | str, *, timeout: Timeout = DEFAULT, cancel: asyncio.Event | None = None
     ) -> TxStatus:
         """What the node's record of a payment says now, after any restart. Without a record the outcome is UNKNOWN."""
-        payment_hash = _payment_hash(tx_id)
+        self._ready("reading a payment's status")
+        payment_hash = read_tx_id(tx_id, LAYER).hash
         record = await self._read(
             "reading a payment's status", lambda: self._node.lookup_payment(payment_hash), timeout, cancel
         )
@@ -330,6 +333,7 @@ class LightningNetwork(NodeLayer):
         """
         self._ready("waiting for a payment")
         check_depth(depth)
+        tx_id = read_tx_id(tx_id, LAYER)
 
         async def wait() -> TxStatus:
             pause_s = FIRST_POLL_S
@@ -414,10 +418,3 @@ def _lost(payment_hash: bytes) -> UnknownOutcome:
         tx_id=tx_id_of(payment_hash),
         retry_safe=False,
     )
-
-
-def _payment_hash(tx_id: TxId | str) -> bytes:
-    parsed = TxId.parse(tx_id, layer=LAYER) if isinstance(tx_id, str) else tx_id
-    if parsed.layer != LAYER:
-        raise ValidationError(f"{parsed} is not the id of a Lightning payment", field="tx_id")
-    return parsed.hash

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, delete, insert, select
 
+from layer2._inputs import check_text
 from layer2.storage import _api as swaps
 from layer2.storage._rows import HashTaken, NewSwap, StoredEvent, StoredSwap
 from layer2.storage._tables import swap_proof
@@ -29,7 +30,8 @@ class SwapJournal:
         return self._store.clock.now_ms()
 
     async def load(self, swap_id: str) -> StoredSwap:
-        """One swap. Raises ``NotFound``."""
+        """One swap. Raises ``NotFound``; ``ValidationError``: an id is text."""
+        check_text(swap_id, "transfer_id")
         return await self._store.run(swaps.load_swap, swap_id)
 
     async def unfinished(self, *, exits: bool, after: str | None, limit: int) -> list[StoredSwap]:
