@@ -164,7 +164,7 @@ class ClientAccount:
 class World:
     """A provider, its node, and somebody whom it can pay."""
 
-    def __init__(self, store, clock, settings, depth, timing):
+    def __init__(self, store, clock, settings, depth, timing, decimals=8):
         self.store = store
         self.clock = clock
         self.settings = settings
@@ -189,7 +189,7 @@ class World:
         self.payments = []
         self.account = ScriptedAccount()
         self.metrics = ProviderMetrics()
-        token = AssetForm(asset=BTC, chain_id=60808, contract=TOKEN, decimals=8)
+        token = AssetForm(asset=BTC, chain_id=60808, contract=TOKEN, decimals=decimals)
         self.place = ProviderPlace(chain_id=60808, contract=CONTRACT, token=token, timing=timing)
         self.inventory = Inventory(token, clock)
         self.journal = SwapJournal(store, Role.PROVIDER)
@@ -335,11 +335,11 @@ def client_account():
 async def make_world(clock):
     async with AsyncExitStack() as stack:
 
-        async def make(depth=ANY_DEPTH, timing=DEVNET_TIMING, **settings):
+        async def make(depth=ANY_DEPTH, timing=DEVNET_TIMING, decimals=8, **settings):
             store = await Store.open("sqlite://", clock=clock)
             stack.push_async_callback(store.close)
             defaults = {"min_amount": 1_000, "max_amount": 1_000_000, "listen_port": 0, "requests_per_minute": 10_000}
-            world = World(store, clock, ProviderConfig(**defaults | settings), depth, timing)
+            world = World(store, clock, ProviderConfig(**defaults | settings), depth, timing, decimals)
             await world.engine.start()
             stack.push_async_callback(world.close)
             return world

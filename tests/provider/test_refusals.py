@@ -8,7 +8,7 @@ from refusals import nothing_left, refused
 
 from layer2 import EvmAddress
 from layer2.config import DepthRule
-from layer2.errors import AmountError, InsufficientFunds, NodeConnectionError, NodeError, NotFound, SwapRefused
+from layer2.errors import InsufficientFunds, NodeConnectionError, NodeError, NotFound, SwapRefused
 from layer2.lightning import InvoiceState, PaymentState, decode_invoice
 from layer2.swaps import BOB_TIMING, DEVNET_TIMING, FORBIDDEN_HASHES, Failed, Locking, LockStatus, Offered, Paying
 from layer2.terms import DepthPolicy
@@ -304,16 +304,6 @@ async def test_what_is_over_binds_nothing(world):
     await world.reach(response.id, Failed)
     assert nothing_left(world)
     assert world.inventory.lightning_bound_msat() == 0
-
-
-async def test_amounts_of_the_token_that_are_no_whole_satoshi_are_refused(make_world):
-    from dataclasses import replace
-
-    world = await make_world()
-    finer = replace(world.place, token=replace(world.place.token, decimals=18))
-    world.service._place = finer
-    with pytest.raises(AmountError):
-        await world.reverse(onchain_amount=50_000 * 10**10 + 1)
 
 
 class TestSearchOfTheChain:

@@ -16,7 +16,6 @@ from layer2.errors import (
     NodeError,
     NotFound,
     SwapRefused,
-    ValidationError,
 )
 from layer2.provider._turns import Busy
 from layer2.swaps import Problem
@@ -77,8 +76,6 @@ def problem_of(error: Exception) -> ProblemResponse:
             return ProblemResponse(404, "Not found", "no swap has this id")
         case IdempotencyConflict():
             return ProblemResponse(422, "Swap refused", "the payment hash was used before", rule="hash")
-        case ValidationError():
-            return ProblemResponse(400, "Malformed request", error.message, rule="validation", field=error.field)
         case InsufficientFunds() | FeeLimitExceeded():
             logger.error("provider: cannot pay for gas: %s", error, extra={"event_code": "provider.gas_short"})
             return _unavailable("the provider cannot take this swap now", rule="gas")

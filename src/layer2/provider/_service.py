@@ -18,7 +18,7 @@ from layer2 import Clock
 from layer2.addresses import EvmAddress
 from layer2.assets import AssetForm, convert_amount
 from layer2.config import DepthRule, ProviderConfig
-from layer2.errors import InvoiceError, NotFound, SwapRefused
+from layer2.errors import AmountError, InvoiceError, NotFound, SwapRefused
 from layer2.lightning import Feature, Invoice, LightningNode, NodeInfo, PaymentState, decode_invoice
 from layer2.protocol import Signer
 from layer2.provider._hashes import Hashes
@@ -254,7 +254,10 @@ class ProviderService:
         payment_hash = request.preimage_hash
         if len(payment_hash) != 32:
             raise _refuse("hash", "a preimage hash has 32 bytes")
-        amount_sat = self._to_sat(request.onchain_amount)
+        try:
+            amount_sat = self._to_sat(request.onchain_amount)
+        except AmountError as error:
+            raise _refuse("amount", error.message) from error
         self._check_limits(amount_sat)
         fee_sat = self._settings.fee(amount_sat)
         timing, policy = self._place.timing, request.depth_policy
