@@ -157,34 +157,67 @@ async def test_nobody_else_gets_the_nonce_of_what_was_refused(
     assert (await anew.status(tx_hash)).outcome is Outcome.SUCCEEDED
 
 
-async def test_what_was_refused_is_signed_at_another_nonce_once_it_can_never_take_effect(
-    start_anvil, make_sender, tap, until, journal, mined
+async def uses_its_nonce_up(journal, sender, until, anvil):
+    """Mine until what has nonce 0 is final."""
+
+    async def final():
+        await anvil.mine()
+        holder = await journal.in_force(sender._chain_id, sender.account, 0)
+        return holder is not None and holder.state is TxState.FINAL
+
+    await until(final)
+
+
+@pytest.mark.parametrize("restart", [True, False], ids=["restart", "same process"])
+async def test_what_was_refused_is_never_signed_at_another_nonce(
+    start_anvil, make_sender, tap, until, journal, mined, restart
 ):
+    """That another transaction has used its nonce for good is only what the endpoint says."""
     anvil = await start_anvil("--no-mining", "--slots-in-an-epoch", "4")
-    liar = Liar(tapped := tap(anvil))
+    Liar(tapped := tap(anvil))
     sender = await make_sender(anvil, transport=tapped, journal=journal)
     tx_hash = await refused(sender, key="k")
     other = await sender.submit(OTHER)
     assert await mined(anvil, sender, other.hash)
-    # The old nonce is used, but not for good: a reorganisation could still bring the first one.
-    assert await refused(sender, key="k") == tx_hash
-    again = asyncio.Event()
-
-    async def signed_again():
-        await anvil.mine()
-        try:
-            record = await sender.submit(PAY, key="k")
-        except UnknownOutcome:
-            return False
-        assert record.nonce == other.nonce + 1
-        again.set()
-        return True
-
-    await until(signed_again)
-    assert await mined(anvil, sender, tx_hash)
-    with pytest.raises(RpcError, match="nonce"):
-        await liar.hand_on()
+    await uses_its_nonce_up(journal, sender, until, anvil)
+    if restart:
+        await sender.close()
+        sender = await make_sender(anvil, transport=tapped, journal=journal)
+    with pytest.raises(UnknownOutcome, match=f"nonce 0 of {sender.account} is used by another") as caught:
+        await sender.submit(PAY, key="k")
+    assert caught.value.tx_id.hash == tx_hash
+    assert not caught.value.retry_safe
+    assert "another endpoint or a block explorer" in caught.value.hint
+    assert "another idempotency key" in caught.value.hint
+    paid = await sender.submit(PAY, key="another")
+    assert await mined(anvil, sender, paid.hash)
     assert await anvil.client.balance(BOB) == 10**18
+
+
+async def test_an_endpoint_with_a_chain_of_its_own_cannot_make_one_key_pay_twice(
+    start_anvil, make_sender, tap, until, journal
+):
+    """It hands all on to the real chain but what uses up the nonce of a payment that it refused, which only its own chain has."""
+    real, fake = await start_anvil(), await start_anvil("--no-mining", "--slots-in-an-epoch", "4")
+    liar = Liar(tapped := tap(fake))
+
+    async def take(params):
+        first = liar.kept is None
+        if decode_transaction(bytes.fromhex(params[0][2:])).transaction.to != sender.account:
+            await real.rpc("eth_sendRawTransaction", params[0])
+        if first:
+            await until(lambda: real.client.balance(BOB))
+        return await liar.take(params)
+
+    tapped.hooks["eth_sendRawTransaction"] = take
+    sender = await make_sender(fake, transport=tapped, journal=journal)
+    await refused(sender, key="k")
+    await sender.submit(OTHER)
+    await uses_its_nonce_up(journal, sender, until, fake)
+    with pytest.raises(UnknownOutcome):
+        await sender.submit(PAY, key="k")
+    await until(lambda: real.client.balance(CAROL))
+    assert await real.client.balance(BOB) == 10**18
 
 
 async def test_an_exit_that_was_refused_waits_for_nothing(start_anvil, make_sender, tap, mined, journal):

@@ -11,7 +11,6 @@ from layer2.errors import UnknownOutcome
 from layer2.evm._fillers import is_filler
 from layer2.evm._journal import TxState
 from layer2.evm._live import live_from
-from layer2.evm._transactions import decode_transaction
 from layer2.transactions import TxId
 
 if TYPE_CHECKING:
@@ -37,11 +36,23 @@ def refused(record: TxRecord, reason: str, *, layer: str) -> UnknownOutcome:
     )
 
 
+def _used_up(record: TxRecord, *, layer: str) -> UnknownOutcome:
+    return UnknownOutcome(
+        f"the transaction {record.hash.hex()}, which the node refused, is not signed again: nonce {record.nonce} of "
+        f"{record.sender} is used by another, as far as the node says",
+        hint="so that it is never paid twice, its key signs at that nonce only. Look at another endpoint or a block explorer whether "
+        "another transaction has that nonce in a final block: then this one can never take effect; take another idempotency key",
+        tx_id=TxId(layer=layer, hash=record.hash),
+        retry_safe=False,
+    )
+
+
 class RefusedTransactions:
     """Follows abandoned transactions of one account that somebody may have.
 
-    Only one transaction can ever use a nonce. So an abandoned one is signed again at its own nonce, or at another once one of ours
-    is final at its own; nobody else gets its nonce but a transfer of nothing, so that those behind it can be included.
+    Only one transaction can ever use a nonce. So an abandoned one is signed again at its own nonce only: that another has used it
+    is no more than the endpoint's word. Nobody else gets its nonce but a transfer of nothing, so that those behind it can be
+    included. Exits, which take effect once whatever their nonce, are signed again at any.
     """
 
     def __init__(
@@ -79,22 +90,19 @@ class RefusedTransactions:
             if nonce < self._pool.chain_nonce:
                 await self._follow(nonce)
 
-    async def nonce_again(self, record: TxRecord, *, is_exit: bool) -> int | None:
+    def nonce_again(self, record: TxRecord, *, is_exit: bool) -> int | None:
         """The nonce at which an abandoned transaction may be signed again; None: any.
 
         Raises:
-            UnknownOutcome: none now, because it may still take effect as it was signed before.
+            UnknownOutcome: none, because it may still take effect as it was signed before.
         """
         if not record.shown:
             return None
-        free = self._pool.is_free(record.nonce)
+        if self._pool.is_free(record.nonce):
+            return record.nonce
         if not is_exit:
-            nonces = {decode_transaction(variant.raw).transaction.nonce for variant in record.variants}
-            for nonce in nonces - ({record.nonce} if free else set()):
-                holder = await self._journal.in_force(self._chain_id, self._account, nonce)
-                if holder is None or not _is_final_at(holder, nonce):
-                    raise refused(record, "its nonce is not used for good by another yet", layer=self._layer)
-        return record.nonce if free else None
+            raise _used_up(record, layer=self._layer)
+        return None
 
     async def _follow(self, nonce: int) -> None:
         """The chain has used this nonce."""
@@ -140,10 +148,3 @@ class RefusedTransactions:
         live = self._pool.by_key(filler.key)
         if live is not None:
             self._pool.abandon(live, record)
-
-
-def _is_final_at(record: TxRecord, nonce: int) -> bool:
-    final = [variant for variant in record.variants if variant.hash == record.final_hash]
-    return record.state is TxState.FINAL and any(
-        decode_transaction(each.raw).transaction.nonce == nonce for each in final
-    )

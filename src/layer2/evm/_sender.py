@@ -187,7 +187,7 @@ class TxSender:
                 await self._look()  # the chain may have it
                 record = await self._journal.get(key)
             if record is not None and record.state is TxState.ABANDONED:
-                job.again, job.nonce = record, await self._refused.nonce_again(record, is_exit=exit)
+                job.again, job.nonce = record, self._refused.nonce_again(record, is_exit=exit)
             if record is None or job.again is not None:
                 return await self._submit(job, estimate)
             job.progress.begun = job.progress.attached = True
@@ -376,7 +376,7 @@ class TxSender:
             if job.not_after is not None and job.not_after < self._clock.now_ms() // 1000:
                 raise Expired("the time in which the transaction may be sent has passed", expired_at=job.not_after)
             if job.again is not None:
-                job.nonce = await self._refused.nonce_again(job.again, is_exit=job.exit)
+                job.nonce = self._refused.nonce_again(job.again, is_exit=job.exit)
             nonce = self._pool.free_nonce() if job.nonce is None else job.nonce
             if not self._pool.is_free(nonce):
                 return None  # what was to be filled is filled
