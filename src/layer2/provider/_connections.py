@@ -10,7 +10,7 @@ from typing import Final
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from layer2.provider._proxies import Proxies
-from layer2.provider._rate import network_of
+from layer2.provider._rate import origin_of
 
 __all__ = ["ConnectionLimits", "bounded_protocol"]
 
@@ -54,7 +54,7 @@ class _Places:
 
     def enter(self, connection: _Bounded, host: str | None) -> bool:
         """Whether there is a place, if need be another's."""
-        address = None if host in self._proxies else network_of(host)
+        address = None if host in self._proxies else origin_of(host)
         own = 0 if address is None else len(self._held.get(address, ()))
         if address is not None and own >= self._per_address:
             return False

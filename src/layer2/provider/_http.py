@@ -23,7 +23,7 @@ from layer2.provider._events import EventStreams
 from layer2.provider._gate import Gate
 from layer2.provider._metrics import ProviderMetrics
 from layer2.provider._problems import ProblemResponse, invalid, problem_of
-from layer2.provider._rate import network_of
+from layer2.provider._rate import origin_of
 from layer2.swaps import (
     Info,
     Pair,
@@ -162,7 +162,7 @@ async def _body(request: Request, model: type[_M]) -> _M:
 
 
 def _origin(request: Request) -> str:
-    return network_of(None if request.client is None else request.client.host)
+    return origin_of(None if request.client is None else request.client.host)
 
 
 def _takes(model: type[BaseModel]) -> dict[str, Any]:

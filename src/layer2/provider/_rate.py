@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 from layer2 import Clock
 
-__all__ = ["RateLimiter", "network_of"]
+__all__ = ["RateLimiter", "network_of", "origin_of"]
 
 MAX_ADDRESSES = 10_000
 """Above this, the bucket that was used the longest ago is forgotten."""
@@ -76,7 +76,20 @@ class _Buckets:
 
 
 def network_of(host: str | None) -> str:
-    """The key of an account: an IPv4 address, or the /64 of an IPv6 address, which one customer has whole."""
+    """The key of an account of requests: an IPv4 address, or the /64 of an IPv6 address, which one customer has whole."""
+    return _shared_by(host, 64)
+
+
+def origin_of(host: str | None) -> str:
+    """Who asks, where each has a share of its own of what there is: an IPv4 address, or the /48 of an IPv6 address.
+
+    Customers of some networks have a /48 whole. By /64, each of its 65,536 networks would have its first offer in peace, its turn,
+    and its connections.
+    """
+    return _shared_by(host, 48)
+
+
+def _shared_by(host: str | None, prefix: int) -> str:
     if host is None:
         return "unknown"
     try:
@@ -86,7 +99,7 @@ def network_of(host: str | None) -> str:
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, 64), strict=False))
+        return str(ipaddress.IPv6Network((int(address), prefix), strict=False))
     return str(address)
 
 
