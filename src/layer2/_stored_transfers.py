@@ -121,7 +121,11 @@ class _Records:
             raise failure
         return await self.proof(transfer_id)
 
-    async def transfer_cancel(self, transfer_id: str) -> bool:
+    async def transfer_cancel(
+        self,
+        transfer_id: str,
+        timeout: Timeout,  # noqa: ARG002 - nothing is waited for
+    ) -> bool:
         """Not here: nothing is driven."""
         raise AsyncRuntimeError(f"nothing here drives transfer {transfer_id[:40]}", hint=self._hint)
 

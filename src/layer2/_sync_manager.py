@@ -81,9 +81,9 @@ class TransferSync(Twin):
             lambda _cancel: self._async.result_async(timeout=timeout, cancel=_cancel), what="result_sync", cancel=cancel
         )
 
-    def cancel_sync(self) -> bool:
+    def cancel_sync(self, *, timeout: Timeout = None) -> bool:
         """See ``Transfer.cancel_async``."""
-        return self._portal.call(lambda _cancel: self._async.cancel_async(), what="cancel_sync")
+        return self._portal.call(lambda _cancel: self._async.cancel_async(timeout=timeout), what="cancel_sync")
 
 
 class ManagerMethods(Twin):

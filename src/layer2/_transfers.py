@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from layer2._proving import NotSettledError, Prover
 from layer2._quoting import quote_of_price
 from layer2._stored_transfers import page_of
+from layer2._transfer_arguments import TransferArguments, direction_of
 from layer2._transfer_view import ends_a_wait, event_of, failure_of, step, transfer_of
 from layer2.addresses import Address, EvmAddress, InvoiceText, LightningAddress, LnurlPay, NodeId, parse_address
 from layer2.assets import BTC, AssetId, AssetRegistry, check_amount
@@ -22,6 +20,7 @@ from layer2.errors import (
     AddressError,
     AmountError,
     AssetError,
+    AsyncRuntimeError,
     AsyncTimeout,
     ConfigurationError,
     FeeLimitExceeded,
@@ -45,46 +44,11 @@ if TYPE_CHECKING:
     from layer2.storage import StoredSwap, SwapJournal
     from layer2.swaps import Deal
 
-__all__ = ["TransferArguments", "TransferService"]
+__all__ = ["TransferService"]
 
 logger: Final = logging.getLogger("layer2.transfers")
 
 SAT_MSAT: Final = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransferArguments:
-    """What a transfer is asked with, checked as far as that goes without asking anybody."""
-
-    asset: AssetId
-    amount: int
-    direction: SwapDirection
-    recipient: Address | None
-    max_fee: int
-    """The bound that holds: the given one, else the configured one."""
-    given_max_fee: int | None
-    payer: Payer
-    idempotency_key: str | None
-
-    @property
-    def digest(self) -> str:
-        """What makes two requests under one key the same: what was given, since a default is another after the settings changed."""
-        return self._digest(self.given_max_fee)
-
-    def is_request(self, digest: str | None) -> bool:
-        """Whether a stored digest is of this request; the first stores had the bound that held in it, given or not."""
-        return digest in (self.digest, self._digest(self.max_fee))
-
-    def _digest(self, max_fee: int | None) -> str:
-        parts = [
-            self.asset.to_json(),
-            self.amount,
-            self.direction.value,
-            None if self.recipient is None else str(self.recipient),
-            max_fee,
-            self.payer,
-        ]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 class TransferService:
@@ -136,7 +100,7 @@ class TransferService:
                 f"asset_id is an AssetId, not {type(asset).__name__}", field="asset_id", hint="for example BTC"
             )
         check_amount(amount)
-        direction = _direction(source, destination)
+        direction = direction_of(source, destination)
         if asset != BTC:
             raise AssetError(f"{asset} has no form on Lightning, which moves BTC", field="asset_id")
         limit = self._config.swap.max_amount
@@ -377,14 +341,25 @@ class TransferService:
                 if steps[-1].state.is_final:
                     return
 
-    async def transfer_cancel(self, transfer_id: str) -> bool:
+    async def transfer_cancel(self, transfer_id: str, timeout: Timeout) -> bool:
         """See ``Transfer.cancel_async``."""
-        self._engine.cancel(transfer_id)
-        swap = await self._journal.load(transfer_id)
-        state = swap.state
-        if state.cancellable and not swap.restored:
-            state = (await self._engine.wait_for(transfer_id, lambda state: not state.cancellable)).state
-        return not state.committed and not state.settled
+
+        async def abandoned() -> bool:
+            self._engine.cancel(transfer_id)
+            swap = await self._journal.load(transfer_id)
+            state = swap.state
+            if state.cancellable and not swap.restored:
+                state = (await self._engine.wait_for(transfer_id, lambda state: not state.cancellable)).state
+            return not state.committed and not state.settled
+
+        return await self._operations.run(
+            abandoned,
+            timeout=timeout,
+            what="cancelling a transfer",
+            transfer_id=transfer_id,
+            slot=False,
+            repeatable=True,
+        )
 
     async def transfer_result(self, transfer_id: str, timeout: Timeout, cancel: asyncio.Event | None) -> TransferProof:
         """See ``Transfer.result_async``."""
@@ -424,6 +399,7 @@ class TransferService:
             TaskCancelled: ``goes_on`` says whether it does.
         """
         ids: list[str] = []
+        began_s = asyncio.get_running_loop().time()
 
         async def work() -> TransferProof:
             transfer = await self.start(arguments, ids.append)
@@ -448,22 +424,32 @@ class TransferService:
                 error.hint = "nothing was begun: ask again, with more time"
             raise
         except TaskCancelled as error:
-            swap = await self._stored(ids)
-            error.goes_on = swap is not None and not await self.transfer_cancel(swap.id)
-            if swap is not None:
-                error.transfer_id = swap.id
-                error.run_again_by = (await self.get(swap.id)).act_by if error.goes_on else None
-            error.money_may_have_moved = error.goes_on
-            error.retry_safe = not error.goes_on or arguments.idempotency_key is not None
-            if not error.goes_on:
-                error.hint = (
-                    "nothing was begun, or it was abandoned before anything was bound: ask again, with more time"
-                )
+            left_s: Timeout = DEFAULT
+            if isinstance(timeout, int | float):
+                left_s = max(0.0, timeout - (asyncio.get_running_loop().time() - began_s))
+            await self._abandon(error, await self._stored(ids), left_s)
+            error.money_may_have_moved = error.goes_on is not False
+            error.retry_safe = error.goes_on is False or arguments.idempotency_key is not None
             raise
         except asyncio.CancelledError:
             # The task's own cancellation: ask for the transfer to be abandoned, and let the exception pass at once.
             self._give_up(ids)
             raise
+
+    async def _abandon(self, error: TaskCancelled, swap: StoredSwap | None, timeout: Timeout) -> None:
+        """Abandon what a cancelled call has begun, and let the error say whether that went."""
+        error.goes_on = False
+        if swap is not None:
+            error.transfer_id = swap.id
+            try:
+                error.goes_on = not await self.transfer_cancel(swap.id, timeout)
+            except (AsyncTimeout, AsyncRuntimeError):
+                error.goes_on = None
+                error.hint = "it is abandoned if nothing was bound yet, which is not known: look at transfer_id"
+            if error.goes_on is not False:
+                error.run_again_by = (await self.get(swap.id)).act_by
+        if error.goes_on is False:
+            error.hint = "nothing was begun, or it was abandoned before anything was bound: ask again, with more time"
 
     async def _stored(self, ids: list[str]) -> StoredSwap | None:
         """What was begun under an id, if the store has it: a call may end between the two."""
@@ -477,19 +463,3 @@ class TransferService:
     def _give_up(self, ids: list[str]) -> None:
         for transfer_id in ids:
             self._engine.cancel(transfer_id)
-
-
-def _direction(source: Layer2ProtocolType | str, destination: Layer2ProtocolType | str) -> SwapDirection:
-    known = {kind.value for kind in Layer2ProtocolType}
-    for field, layer in (("source_protocol", source), ("destination_protocol", destination)):
-        if str(layer) not in known:
-            raise ValidationError(
-                f"{field} is {str(layer)[:40]!r}, which is none of {', '.join(sorted(known))}", field=field
-            )
-    if str(source) == str(destination):
-        raise ValidationError(
-            "source and destination are the same layer",
-            field="destination_protocol",
-            hint="use transfer_asset_async of that layer",
-        )
-    return SwapDirection.SUBMARINE if str(source) == Layer2ProtocolType.BOB else SwapDirection.REVERSE

@@ -217,7 +217,7 @@ class TaskCancelled(Layer2Error):
     """The caller's ``cancel`` event fired."""
 
     goes_on: bool | None = None
-    """True if money was already committed: the operation continues to settled or refunded."""
+    """True if it goes on without the caller, False if it was abandoned, None if that is not known."""
     tx_id: Any = None
     transfer_id: str | None = None
     run_again_by: int | None = None

@@ -142,7 +142,7 @@ class TransferHost(Protocol):
         """See ``Transfer.result_async``."""
         ...
 
-    async def transfer_cancel(self, transfer_id: str) -> bool:
+    async def transfer_cancel(self, transfer_id: str, timeout: Timeout) -> bool:
         """See ``Transfer.cancel_async``."""
         ...
 
@@ -188,9 +188,13 @@ class Transfer:
         """
         return await self._host.transfer_result(self.id, timeout, cancel)
 
-    async def cancel_async(self) -> bool:
-        """Abandon it if nothing is bound yet. True if it is abandoned, False if it goes on."""
-        return await self._host.transfer_cancel(self.id)
+    async def cancel_async(self, *, timeout: Timeout = None) -> bool:
+        """Abandon it if nothing is bound yet. True if it is abandoned, False if it goes on.
+
+        Raises:
+            AsyncTimeout: which of both is not known yet, as while the chain does not answer; it is abandoned once it can be.
+        """
+        return await self._host.transfer_cancel(self.id, timeout)
 
 
 def state_of(swap: StoredSwap) -> TransferState:

@@ -91,7 +91,7 @@ class Layer2Manager:
     async def transfer_result(self, transfer_id, timeout, cancel):
         return f"proof of {transfer_id}"
 
-    async def transfer_cancel(self, transfer_id):
+    async def transfer_cancel(self, transfer_id, timeout):
         return True
 
     async def transfer_events(self, transfer_id):
