@@ -40,6 +40,7 @@ from layer2.swaps import (
     Role,
     SubmarineRequest,
     SwapEngine,
+    SwapGas,
     SwapRequests,
 )
 from layer2.terms import DepthPolicy, SwapDirection
@@ -118,18 +119,22 @@ class ScriptedAccount:
         self.balance = BALANCE
         self.gas_short = False
         self.gas_for = 10**6
+        self.gas_read = 0
         self.lag_s = 0
         self.error = None
 
     async def token_balance(self):
         return self.balance
 
-    async def check_gas(self, swaps):
+    async def gas(self):
+        self.gas_read += 1
         if self.error is not None:
             raise self.error
-        if self.gas_short or swaps > self.gas_for:
-            raise InsufficientFunds("the account holds 1234567 wei", coin="ETH", needed=10**15, available=1234567)
-        return SWAP_GAS_WEI
+        held = 1234567 if self.gas_short else self.gas_for * SWAP_GAS_WEI
+        return SwapGas(account=CLIENT, one_swap_wei=SWAP_GAS_WEI, balance_wei=held)
+
+    async def check_gas(self, swaps):
+        return (await self.gas()).check(swaps)
 
     async def safe_lag_s(self, now_s):
         return self.lag_s

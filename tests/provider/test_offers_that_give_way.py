@@ -260,3 +260,14 @@ async def test_gas_for_offers_that_nobody_takes_up_is_soft_too(make_world):
     await world.submarine(OTHER)
     await world.reach(idle[0].id, Failed)
     assert isinstance(await state_of(world, idle[1]), Offered)
+
+
+async def test_what_gives_way_is_searched_for_in_memory(make_world):
+    world = await make_world()
+    world.account.gas_for = 40
+    for number in range(40):
+        await world.submarine(f"192.0.2.{number % 4}")
+    await grow_old(world)
+    before = world.account.gas_read
+    await world.submarine("198.51.100.1")
+    assert world.account.gas_read == before + 2  # at the request, and when its turn had come

@@ -14,7 +14,7 @@ from layer2.errors import InsufficientFunds, SwapRefused
 from layer2.provider._giving_way import binds, in_order
 from layer2.provider._held import HeldParts
 from layer2.provider._inventory import Inventory
-from layer2.swaps import StoredSwap, SwapEngine
+from layer2.swaps import StoredSwap, SwapEngine, SwapGas
 from layer2.terms import DepthPolicy, SwapDirection
 from layer2.transactions import Depth
 
@@ -29,6 +29,10 @@ class ProviderChain(Protocol):
 
     async def token_balance(self) -> int:
         """What the provider's account holds, in the token's base unit."""
+        ...
+
+    async def gas(self) -> SwapGas:
+        """What the gas of one swap may cost, and what the account has for it; raises ``FeeLimitExceeded``."""
         ...
 
     async def check_gas(self, swaps: int) -> int:
@@ -61,6 +65,14 @@ class Wanted:
 def _short_of_msat(inventory: Inventory, wanted: Wanted, without: AbstractSet[str]) -> int:
     """What the channels lack for the payment that is wanted; not above 0: nothing."""
     return wanted.pay_msat + inventory.lightning_bound_msat(without, wanted.taken_msat) - wanted.spendable_msat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Funds:
+    """What the account holds. It is read once for a request: what has room is then searched for in memory."""
+
+    token: int
+    gas: SwapGas
 
 
 class Room:
@@ -104,13 +116,13 @@ class Room:
         Raises:
             SwapRefused: ``rule`` names the cap; InsufficientFunds: not enough gas of ours.
         """
-        wanted, balance, idle = await self._find(wanted, origin)
+        wanted, funds, idle = await self._find(wanted, origin)
         if idle:
             await self._withdraw(idle)
             # Whether they are gone, and nothing else has come: only what is stored now counts.
-            await self._check(wanted, balance, frozenset())
+            self._check(wanted, funds, frozenset())
 
-    async def _find(self, wanted: Wanted, origin: str | None) -> tuple[Wanted, int, tuple[str, ...]]:
+    async def _find(self, wanted: Wanted, origin: str | None) -> tuple[Wanted, _Funds, tuple[str, ...]]:
         """What is wanted beside what is paid already, what the account holds, and the offers without which there is room."""
         if wanted.policy.depth is Depth.INCLUDED:
             lag = await self._chain.safe_lag_s(self._clock.now_ms() // 1000)
@@ -122,49 +134,52 @@ class Room:
             await self._held.count()
         if wanted.pay_msat and (short_msat := _short_of_msat(self._inventory, wanted, frozenset())) > 0:
             wanted = replace(wanted, taken_msat=await self._held.taken_msat(short_msat))
-        balance = await self._chain.token_balance()
+        funds = _Funds(token=await self._chain.token_balance(), gas=await self._chain.gas())
         idle: tuple[str, ...] = ()
         try:
-            await self._check(wanted, balance, frozenset())
+            self._check(wanted, funds, frozenset())
         except (SwapRefused, InsufficientFunds):
-            idle = await self._in_the_way(wanted, balance, origin)
+            idle = await self._in_the_way(wanted, funds, origin)
             if not idle:
                 raise
-        return wanted, balance, idle
+        return wanted, funds, idle
 
-    async def _check(self, wanted: Wanted, balance: int, without: AbstractSet[str]) -> None:
+    def _check(self, wanted: Wanted, funds: _Funds, without: AbstractSet[str]) -> None:
         inventory, caps = self._inventory, self._settings
         inventory.check_room(
-            caps, wanted.direction, wanted.amount_sat, wanted.policy, token_balance=balance, without=without
+            caps, wanted.direction, wanted.amount_sat, wanted.policy, token_balance=funds.token, without=without
         )
-        if balance - inventory.token_bound(without) < wanted.token:
+        if funds.token - inventory.token_bound(without) < wanted.token:
             raise SwapRefused("the account does not hold enough now", rule="liquidity")
         if wanted.pay_msat and _short_of_msat(inventory, wanted, without) > 0:
             raise SwapRefused("the channels do not hold enough now", rule="liquidity")
-        inventory.check_gas(caps, await self._chain.check_gas(inventory.active - len(without) + 1))
+        inventory.check_gas(caps, funds.gas.check(inventory.active - len(without) + 1))
 
-    async def _in_the_way(self, wanted: Wanted, balance: int, origin: str | None) -> tuple[str, ...]:
+    async def _in_the_way(self, wanted: Wanted, funds: _Funds, origin: str | None) -> tuple[str, ...]:
         """The fewest offers without which there would be room; none if all that may give way would not be enough.
 
         What is short is freed one after the other, and nothing gives way that does not bind any of it.
         """
         chosen: tuple[str, ...] = ()
-        while (rule := await self._short(wanted, balance, chosen)) is not None:
+        while (rule := self._short(wanted, funds, chosen)) is not None:
             idle = self._giving_way(rule, wanted, origin, frozenset(chosen))
-            if await self._short(wanted, balance, chosen + idle) == rule:
+            if self._short(wanted, funds, chosen + idle) == rule:
                 return ()
             low, high = 0, len(idle)
             while high - low > 1:
+                await asyncio.sleep(
+                    0
+                )  # each step counts all that is open, and what has a deadline must not wait for all of them
                 middle = (low + high) // 2
-                enough = await self._short(wanted, balance, chosen + idle[:middle]) != rule
+                enough = self._short(wanted, funds, chosen + idle[:middle]) != rule
                 low, high = (low, middle) if enough else (middle, high)
             chosen += idle[:high]
         return chosen
 
-    async def _short(self, wanted: Wanted, balance: int, without: tuple[str, ...]) -> str | None:
+    def _short(self, wanted: Wanted, funds: _Funds, without: tuple[str, ...]) -> str | None:
         """The rule by which there is no room; None: there is."""
         try:
-            await self._check(wanted, balance, frozenset(without))
+            self._check(wanted, funds, frozenset(without))
         except SwapRefused as refused:
             return refused.rule
         except InsufficientFunds:

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
         SettleInvoice,
     )
     from layer2.swaps._engine import EngineStore, SwapEngine, log_unfinished
-    from layer2.swaps._evm_account import EvmAccount
+    from layer2.swaps._evm_account import EvmAccount, SwapGas
     from layer2.swaps._evm_chain import EvmSwapChain
     from layer2.swaps._machine import decide, first_state
     from layer2.swaps._observations import (
@@ -139,7 +139,7 @@ _HOMES = {
     "_driver": "HashTakenError",
     "_effects": "CancelInvoice Claim Decision Effect PayInvoice Refund RefundEarly SendLock SettleInvoice",
     "_engine": "EngineStore SwapEngine log_unfinished",
-    "_evm_account": "EvmAccount",
+    "_evm_account": "EvmAccount SwapGas",
     "_evm_chain": "EvmSwapChain",
     "_machine": "decide first_state",
     "_observations": (
@@ -246,6 +246,7 @@ __all__ = [
     "SubmarineRequest",
     "SwapChain",
     "SwapEngine",
+    "SwapGas",
     "SwapRequests",
     "SwapResponse",
     "SwapStatus",

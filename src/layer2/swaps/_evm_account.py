@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from layer2.errors import AssetError, FeeLimitExceeded, InsufficientFunds, Reverted, UnexpectedReply
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from layer2.addresses import EvmAddress
     from layer2.evm import DataFee, EvmClient, FeeOracle
 
-__all__ = ["EvmAccount"]
+__all__ = ["EvmAccount", "SwapGas"]
 
 _WORD: Final = 32
 _WORST: Final = (
@@ -31,6 +32,29 @@ _WORST: Final = (
 _CONGESTION: Final = 2
 """Factor on today's prices, L1's included, for the time until the exit."""
 _ANY_NONCE: Final = 2**32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwapGas:
+    """What the transactions of one swap may cost, and what there is to pay for them, as read at one time."""
+
+    account: EvmAddress
+    one_swap_wei: int
+    balance_wei: int
+
+    def check(self, swaps: int) -> int:
+        """What one costs; raises ``InsufficientFunds`` if the account cannot pay that for ``swaps`` swaps at a time."""
+        needed = self.one_swap_wei * swaps
+        if self.balance_wei < needed:
+            raise InsufficientFunds(
+                f"the account {self.account} holds {self.balance_wei} wei, but the gas of {swaps} transfer(s) may cost {needed}",
+                coin="ETH",
+                needed=needed,
+                available=self.balance_wei,
+                account=str(self.account),
+                hint="send it some ETH on this chain",
+            )
+        return self.one_swap_wei
 
 
 class EvmAccount:
@@ -93,12 +117,11 @@ class EvmAccount:
         safe = await self._client.header("safe")
         return None if safe is None else max(0, now_s - safe.timestamp)
 
-    async def check_gas(self, swaps: int) -> int:
-        """The most that the transactions of one swap may cost, in wei: gas, and what the chain charges besides.
+    async def gas(self) -> SwapGas:
+        """What the transactions of one swap may cost at most: gas, and what the chain charges besides.
 
         Raises:
             FeeLimitExceeded: more than the configured bound.
-            InsufficientFunds: the account cannot pay it for ``swaps`` swaps at a time.
         """
         one = await self._worst_wei()
         if one > self._max_gas_cost_wei:
@@ -108,17 +131,16 @@ class EvmAccount:
                 needed=one,
                 hint="wait for a lower price of gas, or raise the bound",
             )
-        balance = await self._client.balance(self._address)
-        if balance < one * swaps:
-            raise InsufficientFunds(
-                f"the account {self._address} holds {balance} wei, but the gas of {swaps} transfer(s) may cost {one * swaps}",
-                coin="ETH",
-                needed=one * swaps,
-                available=balance,
-                account=str(self._address),
-                hint="send it some ETH on this chain",
-            )
-        return one
+        return SwapGas(account=self._address, one_swap_wei=one, balance_wei=await self._client.balance(self._address))
+
+    async def check_gas(self, swaps: int) -> int:
+        """The most that the transactions of one swap may cost, in wei.
+
+        Raises:
+            FeeLimitExceeded: more than the configured bound.
+            InsufficientFunds: the account cannot pay it for ``swaps`` swaps at a time.
+        """
+        return (await self.gas()).check(swaps)
 
     async def _worst_wei(self) -> int:
         price = await self._fees.price()
