@@ -39,6 +39,7 @@ class _Call:
     """The state of one ``run``: what it is, how far it came, and why it was ended from outside."""
 
     __slots__ = (
+        "awaits",
         "moves_money",
         "reason",
         "repeatable",
@@ -58,6 +59,7 @@ class _Call:
         transfer_id: str | None,
         timeout: Timeout,
         *,
+        awaits: bool,
         moves_money: bool,
         repeatable: bool,
     ) -> None:
@@ -65,6 +67,7 @@ class _Call:
         self.tx_id = tx_id
         self.transfer_id = transfer_id
         self.timeout = timeout
+        self.awaits = awaits
         self.moves_money = moves_money
         self.repeatable = repeatable
         self.started = False
@@ -86,6 +89,8 @@ class _Call:
         where = "" if self.started else ": it waited for a slot, and nothing was sent"
         if self.reason == "cancel":
             goes_on = (True if tx_id is not None else None) if moved else False
+            if self.awaits:
+                goes_on = True
             return TaskCancelled(
                 f"{self.what} was cancelled{where}",
                 tx_id=tx_id,
@@ -222,6 +227,7 @@ class Operations:
         transfer_id: str | None = None,
         exit: bool = False,
         slot: bool = True,
+        awaits: bool = False,
         moves_money: bool = True,
         repeatable: bool = False,
     ) -> T:
@@ -238,19 +244,28 @@ class Operations:
             transfer_id: put into errors.
             exit: takes a slot that user traffic cannot.
             slot: False for what only awaits other operations.
+            awaits: it only waits for what goes on without it.
             moves_money: False for reads, whose errors then say that a retry is safe.
             repeatable: making the same call again cannot spend twice, whatever became of this one.
 
         Raises:
             AsyncTimeout: the limit passed.
-            TaskCancelled: ``cancel`` was set. ``goes_on`` is False if nothing was begun, True if an id exists, else
-                None.
+            TaskCancelled: ``cancel`` was set. ``goes_on`` is False if nothing was begun, True if an id exists or it only
+                waited, else None.
             AsyncRuntimeError: not open, closed (also while it ran), another loop, after fork.
             ValidationError: ``timeout`` is no number of seconds >= 0, or ``cancel`` no event of asyncio.
         """
         self.check(what)
         _check_cancel(cancel)
-        call = _Call(what, tx_id, transfer_id, check_timeout(timeout), moves_money=moves_money, repeatable=repeatable)
+        call = _Call(
+            what,
+            tx_id,
+            transfer_id,
+            check_timeout(timeout),
+            awaits=awaits,
+            moves_money=moves_money,
+            repeatable=repeatable,
+        )
         if cancel is not None and cancel.is_set():
             call.reason = "cancel"
             raise call.error(limit_s=None)

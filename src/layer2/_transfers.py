@@ -381,6 +381,7 @@ class TransferService:
                 what="waiting for a transfer",
                 transfer_id=transfer_id,
                 slot=False,
+                awaits=True,
                 repeatable=True,
             )
         except (AsyncTimeout, TaskCancelled) as error:

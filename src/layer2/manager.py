@@ -273,7 +273,13 @@ class Layer2Manager:
 
         try:
             await self._operations.run(
-                wait, timeout=timeout, cancel=cancel, what="waiting for all transfers", slot=False, repeatable=True
+                wait,
+                timeout=timeout,
+                cancel=cancel,
+                what="waiting for all transfers",
+                slot=False,
+                awaits=True,
+                repeatable=True,
             )
         except (AsyncTimeout, TaskCancelled) as error:
             error.run_again_by, error.hint = engine.run_again_by, "they go on while the manager is open: wait again"

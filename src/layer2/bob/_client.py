@@ -269,6 +269,7 @@ class BobClient(Layer2ProtocolAsync):
             name="waiting for a transaction",
             tx_id=parsed,
             slot=False,
+            awaits=True,
             moves_money=False,
         )
 

@@ -347,7 +347,13 @@ class LightningNetwork(NodeLayer):
                 pause_s = min(2 * pause_s, LONGEST_POLL_S)
 
         return await self._operations.run(
-            wait, timeout=timeout, cancel=cancel, what="waiting for a payment", slot=False, moves_money=False
+            wait,
+            timeout=timeout,
+            cancel=cancel,
+            what="waiting for a payment",
+            slot=False,
+            awaits=True,
+            moves_money=False,
         )
 
     async def verify_proof_async(

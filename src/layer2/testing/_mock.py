@@ -257,6 +257,7 @@ class MockLayer2Protocol(Layer2ProtocolAsync):
             timeout=None,
             cancel=cancel,
             slot=False,
+            awaits=method == "wait_for_transaction_async",
             moves_money=method in _MOVES_MONEY,
         )
 
