@@ -13,7 +13,7 @@ SPHINX := $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 # One interpreter to use: the newest that is supported. `make PYTHON=/path/to/python3.12 ...` chooses another.
 PYTHON ?= $(shell tools/find_pythons.sh | head -n 1)
 
-.PHONY: help demo demo-real test check test-others coverage lint style types campaign campaign-real docs bench nodes lock clean
+.PHONY: help demo demo-real test check test-others coverage mutants lint style types campaign campaign-real docs bench nodes lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make demo-real  the same on real nodes (btcd, three lnd, anvil); builds them once, about five minutes"
 	@echo "make test       install what is missing, then linters, types and all tests"
 	@echo "make coverage   every line and branch of decisions, store and proofs is run by their own tests"
+	@echo "make mutants    no small change of a decision or a deadline goes unnoticed by their own tests; some minutes"
 	@echo "make lint       linters and types only"
 	@echo "make bench      compare with other packages, side by side"
 	@echo "make campaign   simulated swaps, SEEDS=200000 or as many as HOURS= allow; goes on where it was stopped"
@@ -117,6 +118,10 @@ NEAR_TESTS := tests/proofs tests/storage $(patsubst %,tests/swaps/test_%.py,act_
 coverage: $(VENV)/.installed-dev
 	@$(BIN)/coverage run -m pytest -q -m "not real" $(NEAR_TESTS)
 	@$(BIN)/coverage report
+
+# FILES="_deadlines _act_by" chooses.
+mutants: $(VENV)/.installed-dev
+	@$(BIN)/python tools/mutate.py $(FILES)
 
 lint: style types
 

@@ -88,21 +88,6 @@ def test_every_state_is_among_them() -> None:
 
 
 @each_state
-def test_what_can_move_a_state_is_looked_at_and_nothing_else(state: State) -> None:
-    """A sight that nobody looks for would leave a swap where it is for ever; a needless one costs an endpoint a call a look."""
-    watched = {watch for watch, kind in SEEN_BY.items() if acts_on(state, kind)}
-    if isinstance(state, Settling):
-        # Its claim is sent again for the client when the chain shows that it is gone: an effect, no decision.
-        watched |= {Watch.CHAIN}
-    assert state.watches == watched
-
-
-@each_state
-def test_a_user_can_cancel_exactly_where_the_decisions_let_him(state: State) -> None:
-    assert state.cancellable == acts_on(state, CancelRequested)
-
-
-@each_state
 def test_a_state_that_watches_nothing_is_final(state: State) -> None:
     assert state.final == (state.watches == frozenset())
 
@@ -146,3 +131,18 @@ def test_what_may_be_logged_shows_no_preimage_and_no_signature(value: object) ->
 def test_a_deal_spends_nothing_that_it_was_not_given() -> None:
     deal = make_deal(Role.CLIENT, SwapDirection.SUBMARINE)
     assert (deal.routing_fee_limit_msat, deal.max_gas_wei) == (0, 0)
+
+
+@each_state
+def test_what_can_move_a_state_is_looked_at_and_nothing_else(state: State) -> None:
+    """A sight that nobody looks for would leave a swap where it is for ever; a needless one costs an endpoint a call a look."""
+    watched = {watch for watch, kind in SEEN_BY.items() if acts_on(state, kind)}
+    if isinstance(state, Settling):
+        # Its claim is sent again for the client when the chain shows that it is gone: an effect, no decision.
+        watched |= {Watch.CHAIN}
+    assert state.watches == watched
+
+
+@each_state
+def test_a_user_can_cancel_exactly_where_the_decisions_let_him(state: State) -> None:
+    assert state.cancellable == acts_on(state, CancelRequested)
