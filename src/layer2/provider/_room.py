@@ -167,9 +167,8 @@ class Room:
                 return ()
             low, high = 0, len(idle)
             while high - low > 1:
-                await asyncio.sleep(
-                    0
-                )  # each step counts all that is open, and what has a deadline must not wait for all of them
+                # Each step counts all that is open, and what has a deadline must not wait for all of them.
+                await asyncio.sleep(0)
                 middle = (low + high) // 2
                 enough = self._short(wanted, funds, chosen + idle[:middle]) != rule
                 low, high = (low, middle) if enough else (middle, high)
