@@ -11,8 +11,8 @@ import asyncio
 import inspect
 import math
 import os
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
@@ -24,15 +24,61 @@ from layer2.protocol import DEFAULT, Timeout
 if TYPE_CHECKING:
     from layer2.transactions import TxId
 
-__all__ = ["Operations"]
+__all__ = ["Operations", "leave_slot", "slot_again"]
 
 T = TypeVar("T")
 _Reason: TypeAlias = Literal["timeout", "cancel", "closed"]
 _TxIdSource: TypeAlias = "TxId | Callable[[], TxId | None] | None"
 
-_held: Final[ContextVar[tuple[object, object] | None]] = ContextVar("layer2_slot", default=None)
-"""(operations, task) of the slot in which the code runs: a nested call in the same task shares it, or it would wait for
-itself."""
+
+class _Slot:
+    """A slot as one task has it: left and taken again on the way."""
+
+    __slots__ = ("owner", "taken", "task", "waiters")
+
+    def __init__(self, owner: object, waiters: asyncio.Semaphore) -> None:
+        self.owner = owner
+        self.task = asyncio.current_task()
+        self.waiters = waiters
+        self.taken = False
+
+    async def take(self) -> None:
+        await self.waiters.acquire()
+        self.taken = True
+
+    def leave(self) -> None:
+        if self.taken:
+            self.taken = False
+            self.waiters.release()
+
+
+_held: Final[ContextVar[_Slot | None]] = ContextVar("layer2_slot", default=None)
+"""The slot in which the code runs: a nested call in the same task shares it, or it would wait for itself."""
+
+
+def _own_slot() -> _Slot | None:
+    slot = _held.get()
+    return slot if slot is not None and slot.task is asyncio.current_task() else None
+
+
+def leave_slot() -> None:
+    """Give back the slot in which this task runs, if it does: what follows awaits what others decide, for days perhaps."""
+    if (slot := _own_slot()) is not None:
+        slot.leave()
+
+
+@asynccontextmanager
+async def slot_again() -> AsyncIterator[None]:
+    """The slot that ``leave_slot`` gave back, for one network operation; nothing where there was none."""
+    slot = _own_slot()
+    if slot is None or slot.taken:
+        yield
+        return
+    await slot.take()
+    try:
+        yield
+    finally:
+        slot.leave()
 
 
 class _Call:
@@ -337,11 +383,13 @@ class Operations:
             scope.reschedule(asyncio.get_running_loop().time() + self.default_timeout_s)
 
     async def _take_slot(self, stack: AsyncExitStack, *, exits: bool) -> None:
-        task = asyncio.current_task()
-        if _held.get() == (self, task) and not exits:
+        held = _own_slot()
+        if held is not None and held.owner is self and held.taken and not exits:
             return
-        await stack.enter_async_context(self._exits if exits else self._user)
-        token = _held.set((self, task))
+        slot = _Slot(self, self._exits if exits else self._user)
+        await slot.take()
+        stack.callback(slot.leave)
+        token = _held.set(slot)
         stack.callback(_held.reset, token)
 
     async def close_async(self, *, grace_s: float = 5.0, besides: asyncio.Task[object] | None = None) -> None:

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from layer2._operations import Operations
+from layer2._operations import Operations, leave_slot, slot_again
 from layer2.errors import AsyncRuntimeError, AsyncTimeout, ConfigurationError, TaskCancelled, ValidationError
 from layer2.transactions import TxId
 
@@ -74,6 +74,35 @@ async def test_exits_do_not_queue_behind_user_traffic():
     assert await operations.run(claim, what="claim", exit=True) == "claimed"
     release.set()
     await asyncio.gather(*users)
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_slot_that_was_left_is_given_back_once_wherever_its_task_is_cancelled(turns):
+    operations, running = Operations(max_concurrency=1), 0
+    operations.open()
+
+    async def held():
+        leave_slot()
+        while True:
+            await asyncio.sleep(0)
+            async with slot_again():
+                await asyncio.sleep(0)
+
+    async def alone():
+        nonlocal running
+        running += 1
+        assert running == 1
+        await asyncio.sleep(0.001)
+        running -= 1
+
+    async with asyncio.timeout(20):
+        waiting = asyncio.create_task(operations.run(held, what="paying"))
+        others = [asyncio.create_task(operations.run(alone, what="asking")) for _ in range(3)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await asyncio.gather(*others, *(operations.run(alone, what="asking") for _ in range(3)))
 
 
 async def test_what_awaits_other_operations_holds_no_slot():

@@ -10,6 +10,7 @@ import random
 import pytest
 from aiohttp import web
 
+from layer2._operations import Operations
 from layer2.errors import (
     AsyncRuntimeError,
     AuthenticationError,
@@ -447,6 +448,37 @@ class TestAPaymentThatIsHeldForLong:
         async with asyncio.timeout(20):
             while request.transport is not None and not request.transport.is_closing():
                 await asyncio.sleep(0.01)
+
+    async def test_it_takes_a_slot_for_each_look_up_and_none_between(self, fake, lnd, invoice):
+        operations = Operations(max_concurrency=1)
+        operations.open()
+        looks, asked, answer, settled = [], asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def track(request):
+            looks.append(request)
+            asked.set()
+            await answer.wait()
+            return await streams(payment("SUCCEEDED" if settled.is_set() else "IN_FLIGHT"), then="hang")(request)
+
+        async def balance():
+            return len(looks)
+
+        fake.routes[SEND], fake.routes[TRACK] = streams(payment("IN_FLIGHT"), then="hang"), track
+        async with asyncio.timeout(20):
+            paying = asyncio.create_task(
+                operations.run(lambda: lnd.pay(invoice, **LIMITS), timeout=None, what="paying")
+            )
+            await asked.wait()
+            other = asyncio.create_task(operations.run(balance, what="asking"))
+            await asyncio.sleep(0.1)
+            assert not other.done()
+            answer.set()
+            assert await other > 0
+            await asyncio.gather(*(operations.run(balance, what="asking") for _ in range(5)))
+            assert not paying.done()
+            settled.set()
+            assert (await paying).state is PaymentState.SUCCEEDED
+            await operations.run(balance, what="asking")
 
     async def test_a_request_that_lnd_has_not_begun_is_never_left(self, fake, lnd, invoice):
         """It could begin after its record was looked up and found to be none."""

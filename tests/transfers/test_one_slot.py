@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from layer2 import BTC, EvmAddress, EvmCall, Layer2Config, Layer2Manager, TransferState
+from layer2 import BTC, Depth, EvmAddress, EvmCall, Layer2Config, Layer2Manager, LightningPayment, TransferState
 from layer2 import Layer2ProtocolType as P
 from layer2.provider import LocalProvider
 from layer2.storage import SwapJournal
@@ -64,6 +65,32 @@ async def test_a_transfer_that_is_being_stored_and_those_who_wait_for_it_hold_no
         await transfer.result_async()
         await manager.wait_idle_async()
     assert [each.id for each in await manager.list_transfers_async()] == [transfer.id]
+
+
+async def test_a_payment_that_its_payee_holds_keeps_no_slot(manager: Layer2Manager) -> None:
+    """How long it is held is the payee's to choose; what it takes to decide may need the slot."""
+    assert manager.embedded_network is not None
+    payee = manager.embedded_network.merchant_node
+    bob, lightning = await manager.get_protocol_async(P.BOB), await manager.get_protocol_async(P.LIGHTNING)
+    preimage = secrets.token_bytes(32)
+    payment_hash = hashlib.sha256(preimage).digest()
+    record = await payee.create_hold_invoice(
+        payment_hash=payment_hash, amount_msat=1_000_000, memo="", expiry_s=3_600, cltv_delta=40
+    )
+    async with asyncio.timeout(60):
+        paying = asyncio.ensure_future(
+            lightning.submit_transaction_async(LightningPayment(invoice=record.text), timeout=None)
+        )
+        tx_id = f"lightning:{payment_hash.hex()}"
+        while not (await lightning.get_transaction_status_async(tx_id)).at_least(Depth.PENDING):
+            await asyncio.sleep(0.01)
+        assert await bob.balance_async(BTC) > 0
+        await lightning.create_invoice_async(amount_msat=1_000)
+        await manager.quote_cross_layer_transfer_async(BTC, SAT, *OUT)
+        await bob.transfer_asset_async(BTC, 100, EvmAddress(raw=secrets.token_bytes(20)))
+        assert not paying.done()
+        await payee.settle_invoice(preimage)
+        assert (await paying).succeeded
 
 
 async def test_everything_at_once_ends_and_a_provider_is_asked_one_thing_at_a_time(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from layer2._operations import leave_slot, slot_again
 from layer2.errors import (
     AmountError,
     ConfigurationError,
@@ -61,11 +62,11 @@ class LndNode:
     ``private_route_hints`` puts hints about unannounced channels into invoices: needed by a node that has no other.
 
     A payment under way for longer than ``hold_s`` is looked up every ``look_up_s`` instead of being followed on a connection
-    of its own: held payments may last for days, and their number is others' to choose.
+    of its own, and keeps no slot between: held payments may last for days, and their number is others' to choose.
     """
 
     def __init__(
-        self, rest: LndRest, *, private_route_hints: bool = False, hold_s: float = 60.0, look_up_s: float = 5.0
+        self, rest: LndRest, *, private_route_hints: bool = False, hold_s: float = 10.0, look_up_s: float = 5.0
     ) -> None:
         self._rest = rest
         self._private = private_route_hints
@@ -82,7 +83,7 @@ class LndNode:
         fingerprint: bytes | str | None = None,
         allow_plain_http: bool = False,
         private_route_hints: bool = False,
-        hold_s: float = 60.0,
+        hold_s: float = 10.0,
         look_up_s: float = 5.0,
         connect_timeout_s: float = 10.0,
         idle_timeout_s: float = 30.0,
@@ -217,9 +218,11 @@ class LndNode:
         return record
 
     async def _look_up_to_the_end(self, payment_hash: bytes) -> PaymentRecord:
+        leave_slot()
         while True:
             await asyncio.sleep(self._look_up_s)
-            record = await self.lookup_payment(payment_hash)
+            async with slot_again():
+                record = await self.lookup_payment(payment_hash)
             if record.state is not PaymentState.IN_FLIGHT:
                 return record
 

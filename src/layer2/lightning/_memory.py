@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
+from layer2._operations import leave_slot
 from layer2.errors import (
     AmountError,
     AsyncRuntimeError,
@@ -117,6 +118,7 @@ class MemoryNode:
 
     async def _final(self, payment: Payment) -> PaymentRecord:
         while payment.state is PaymentState.IN_FLIGHT:
+            leave_slot()
             await payment.signal.next()
         return payment.record()
 
