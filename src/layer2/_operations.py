@@ -281,8 +281,8 @@ class Operations:
 
         Args:
             factory: makes the awaitable once the slot is there; not called at all if the call ends earlier.
-            timeout: seconds for everything, queueing included; ``DEFAULT``: the default limit, from the slot on;
-                ``None``: none.
+            timeout: seconds for everything, queueing included; ``DEFAULT``: the default limit, from the slot on, and none
+                without a slot; ``None``: none.
             cancel: ends the call when set.
             what: names the operation in errors.
             name: names it in metrics and spans, where few names may stand; None: ``what`` is always the same text.
@@ -358,8 +358,10 @@ class Operations:
         exits: bool,
         slot: bool,
     ) -> T:
-        limit_s = self.default_timeout_s if call.timeout is DEFAULT else call.timeout
-        from_slot = call.timeout is DEFAULT
+        from_slot = call.timeout is DEFAULT and slot
+        limit_s = call.timeout
+        if limit_s is DEFAULT:
+            limit_s = self.default_timeout_s if slot else None
         try:
             async with AsyncExitStack() as stack:
                 call.scope = await stack.enter_async_context(asyncio.timeout(None if from_slot else limit_s))

@@ -37,7 +37,7 @@ class Default(Enum):
 
 
 DEFAULT: Final = Default.DEFAULT
-"""For ``timeout``: the configured default limit. ``None`` means no limit."""
+"""For ``timeout``: the configured default limit of a network operation; what waits has none. ``None`` means no limit."""
 Timeout: TypeAlias = float | Literal[Default.DEFAULT] | None
 """Seconds for the whole call, queueing included; ``DEFAULT``; or ``None`` for no limit."""
 

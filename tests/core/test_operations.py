@@ -105,6 +105,16 @@ async def test_a_slot_that_was_left_is_given_back_once_wherever_its_task_is_canc
         await asyncio.gather(*others, *(operations.run(alone, what="asking") for _ in range(3)))
 
 
+async def test_what_awaits_other_operations_has_no_default_limit():
+    operations = Operations(default_timeout_ms=10)
+    operations.open()
+    assert await operations.run(lambda: asyncio.sleep(0.1, 1), what="waiting", slot=False) == 1
+    with pytest.raises(AsyncTimeout):
+        await operations.run(lambda: asyncio.sleep(0.1, 1), what="waiting", slot=False, timeout=0.01)
+    with pytest.raises(AsyncTimeout):
+        await operations.run(lambda: asyncio.sleep(0.1, 1), what="asking")
+
+
 async def test_what_awaits_other_operations_holds_no_slot():
     operations = await opened(max_concurrency=1)
 
