@@ -40,8 +40,9 @@ def _used_up(record: TxRecord, *, layer: str) -> UnknownOutcome:
     return UnknownOutcome(
         f"the transaction {record.hash.hex()}, which the node refused, is not signed again: nonce {record.nonce} of "
         f"{record.sender} is used by another, as far as the node says",
-        hint="so that it is never paid twice, its key signs at that nonce only. Look at another endpoint or a block explorer whether "
-        "another transaction has that nonce in a final block: then this one can never take effect; take another idempotency key",
+        hint="so that it is never paid twice, its key signs at that nonce only. Look at another endpoint or a block explorer "
+        "whether another transaction has that nonce in a final block: then this one can never take effect; take another "
+        "idempotency key",
         tx_id=TxId(layer=layer, hash=record.hash),
         retry_safe=False,
     )
