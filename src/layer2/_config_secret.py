@@ -149,10 +149,15 @@ def public_url(url: str | None) -> str | None:
 
 def is_plain_http_elsewhere(url: str) -> bool:
     """Whether a URL is plain HTTP to another machine, where anybody on the way reads and answers."""
-    if not url.startswith("http://"):
+    try:
+        # Its scheme as whoever connects reads it: in lower case, without white space around or within.
+        parts = urlsplit(url.strip())
+    except ValueError:
+        return not url.strip().lower().startswith("https:")
+    if parts.scheme != "http":
         return False
     try:
-        host = urlsplit(url).hostname or ""
+        host = parts.hostname or ""
         return not (host == "localhost" or ip_address(host).is_loopback)
     except ValueError:
         return True

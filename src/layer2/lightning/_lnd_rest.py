@@ -257,14 +257,21 @@ def _connection_error(exc: Exception, endpoint: str) -> Layer2Error:
 
 
 def _check_url(url: str, *, allow_plain_http: bool) -> str:
-    parts = urlsplit(url)
+    """The URL as it is to be used: its scheme in lower case, with nothing in it that another reader of URLs would leave out."""
+    wrong = ConfigurationError("lnd's REST address is https://host:port", key="lightning.rest_url")
+    if any(character.isspace() or not character.isprintable() for character in url):
+        raise wrong
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise wrong from None
     if parts.scheme not in ("https", "http") or not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise ConfigurationError("lnd's REST address is https://host:port", key="lightning.rest_url")
+        raise wrong
     if not allow_plain_http and is_plain_http_elsewhere(url):
         raise ConfigurationError(
             "lnd is reached by https; plain http only on this machine", key="lightning.rest_url", hint="use https"
         )
-    return url.rstrip("/")
+    return parts.geturl().rstrip("/")
 
 
 def _tls(url: str, certificate: str | None, fingerprint: bytes | None) -> ssl.SSLContext | aiohttp.Fingerprint | bool:
