@@ -52,6 +52,7 @@ from layer2.swaps import (
     reverse_timelock,
     submarine_lock_by,
     submarine_timelock,
+    token_units,
 )
 from layer2.terms import ChainTiming, DepthPolicy, Lock, SignedTerms, SwapDirection, SwapTerms
 
@@ -135,13 +136,22 @@ class ProviderService:
     def _to_token(self, amount_sat: int) -> int:
         return convert_amount(amount_sat, self._place.token.asset.decimals, self._place.token.decimals)
 
+    def _fee_sat(self, amount_sat: int) -> int:
+        """The fee, of whole units of the token."""
+        return self._to_sat(token_units(self._settings.fee(amount_sat), self._place.token, up=True))
+
     def _pair(self) -> Pair:
-        offer = self._settings
+        offer, token = self._settings, self._place.token
         pair = Pair(
             hash="",
-            limits=Limits(minimal=self._to_token(offer.min_amount), maximal=self._to_token(offer.max_amount)),
-            fees=Fees(ppm=offer.fee_basis_points * 100, base=self._to_token(offer.fee_base)),
-            depth_policies=tuple((self._to_token(rule.up_to or ANY_AMOUNT), rule.policy()) for rule in self._depth),
+            limits=Limits(
+                minimal=token_units(offer.min_amount, token, up=True),
+                maximal=token_units(offer.max_amount, token, up=False),
+            ),
+            fees=Fees(ppm=offer.fee_basis_points * 100, base=token_units(offer.fee_base, token, up=True)),
+            depth_policies=tuple(
+                (token_units(rule.up_to or ANY_AMOUNT, token, up=False), rule.policy()) for rule in self._depth
+            ),
             timing=self._place.timing,
         )
         digest = hashlib.sha256(pair.model_dump_json().encode()).hexdigest()[:32]
@@ -192,7 +202,7 @@ class ProviderService:
         except InvoiceError as error:
             raise _refuse("invoice", f"the invoice is malformed: {error}") from error
         amount_sat = self._check_invoice(invoice, node, now)
-        fee_sat = self._settings.fee(amount_sat)
+        fee_sat = self._fee_sat(amount_sat)
         routing_msat = fee_sat * MSAT * self._settings.routing_fee_limit_percent // 100
         policy = self._depth_policy(amount_sat)
         timing = self._place.timing
@@ -259,7 +269,7 @@ class ProviderService:
         except AmountError as error:
             raise _refuse("amount", error.message) from error
         self._check_limits(amount_sat)
-        fee_sat = self._settings.fee(amount_sat)
+        fee_sat = self._fee_sat(amount_sat)
         timing, policy = self._place.timing, request.depth_policy
         if depth_wait_s(timing, policy) > timing.finality_s:
             # Our lock is bound for so much longer, and nothing is safer than what is final.
@@ -367,6 +377,8 @@ class ProviderService:
             raise _refuse("payee", "the invoice is of this provider's own node")
         amount_sat = -(-invoice.amount_msat // MSAT)
         self._check_limits(amount_sat)
+        if self._to_sat(token_units(amount_sat, self._place.token, up=True)) != amount_sat:
+            raise _refuse("amount", f"{amount_sat} satoshi are no whole units of the token")
         return amount_sat
 
     def _lock(self, payment_hash: bytes, sat: int, claimer: EvmAddress, refunder: EvmAddress, timelock: int) -> Lock:

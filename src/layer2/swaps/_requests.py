@@ -38,6 +38,7 @@ from layer2.swaps._ports import Ask, StoredSwap, ask_at_once
 from layer2.swaps._preimage import FORBIDDEN_HASHES, PreimageSource
 from layer2.swaps._provider_client import ProviderApi
 from layer2.swaps._states import Deal, Role
+from layer2.swaps._units import token_units
 from layer2.swaps._unsafe import UnsafeBound
 from layer2.terms import ChainTiming, DepthPolicy, SwapDirection
 from layer2.transactions import Depth
@@ -225,13 +226,14 @@ class SwapRequests:
         *,
         pays_itself: bool,
     ) -> Price:
+        token = self._to_token(amount_sat)
         fee_sat = -(-amount_sat * pair.fees.ppm // 1_000_000) + self._to_sat(pair.fees.base)
+        fee_sat = self._to_sat(token_units(fee_sat, self.place.token, up=True))
         timing = self.place.timing
         submarine = direction is SwapDirection.SUBMARINE
         if submarine:
             if not pair.depth_policies:
                 raise SwapRefused("the provider does not say at which depth it acts", rule="depth")
-            token = self._to_token(amount_sat)
             policy = next((p for bound, p in pair.depth_policies if token <= bound), pair.depth_policies[-1][1])
             timelock_s = submarine_timelock(timing, own_invoice_life_s(timing, policy), DEFAULT_FINAL_CLTV)
         else:
@@ -481,7 +483,7 @@ class SwapRequests:
             invoice_msat=invoice_msat,
             provider=provider,
             own_account=own_account,
-            max_fee=self._to_token(max_fee_sat),
+            max_fee=token_units(max_fee_sat, place.token, up=False),
             max_fee_msat=max_fee_sat * MSAT,
             payment_hash=payment_hash,
             invoice=invoice,

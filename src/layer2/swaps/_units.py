@@ -1,0 +1,17 @@
+"""Amounts in the base unit of a token that may be worth more than a satoshi."""
+
+from __future__ import annotations
+
+from layer2.assets import AssetForm, convert_amount
+
+__all__ = ["token_units"]
+
+
+def token_units(sat: int, token: AssetForm, *, up: bool) -> int:
+    """What ``sat`` is worth in the token's base unit, rounded up or down where that is worth more than a satoshi.
+
+    For bounds and fees only: what arrives is exact, or refused.
+    """
+    unit: int = 10 ** max(0, token.asset.decimals - token.decimals)
+    units = -(-sat // unit) if up else sat // unit
+    return convert_amount(units * unit, token.asset.decimals, token.decimals)
