@@ -179,6 +179,7 @@ class ManagerMethods(Twin):
         max_fee: int | None = None,
         timeout: Timeout = DEFAULT,
         cancel: threading.Event | None = None,
+        idempotency_key: str | None = None,
         payer: Payer = "self",
     ) -> TransferQuote:
         """See ``Layer2Manager.quote_cross_layer_transfer_async``."""
@@ -192,6 +193,7 @@ class ManagerMethods(Twin):
                 max_fee=max_fee,
                 timeout=timeout,
                 cancel=_cancel,
+                idempotency_key=idempotency_key,
                 payer=payer,
             ),
             what="quote_cross_layer_transfer_sync",

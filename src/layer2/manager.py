@@ -212,12 +212,17 @@ class Layer2Manager:
         max_fee: int | None = None,
         timeout: Timeout = DEFAULT,
         cancel: asyncio.Event | None = None,
+        idempotency_key: str | None = None,
         payer: Payer = "self",
     ) -> TransferQuote:
-        """What a transfer would cost now and what it takes. Nothing is taken or reserved."""
+        """What a transfer would cost now and what it takes. Nothing is taken or reserved.
+
+        ``idempotency_key`` is there so that one set of arguments serves the quote and the transfer: the price does not depend on
+        it, nor on whether it was used.
+        """
         service = self._life.service("quote_cross_layer_transfer_async")
         arguments = service.check(
-            asset_id, amount, source_protocol, destination_protocol, recipient, max_fee, payer, None
+            asset_id, amount, source_protocol, destination_protocol, recipient, max_fee, payer, idempotency_key
         )
         return await service.quote(arguments, timeout, cancel)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Awaitable, Callable
 
@@ -129,6 +130,16 @@ async def test_a_quote_lists_everything_and_takes_nothing(manager: Layer2Manager
     assert {(need.layer, need.coin) for need in quote.requires} == {("bob", "BTC"), ("bob", "ETH")}
     assert quote.seconds_expected < quote.seconds_worst
     assert await balances(manager) == before
+
+
+async def test_a_quote_takes_what_the_transfer_takes(manager: Layer2Manager) -> None:
+    asked, moved = (
+        set(inspect.signature(call).parameters)
+        for call in (manager.quote_cross_layer_transfer_async, manager.cross_layer_transfer_async)
+    )
+    assert moved <= asked
+    quote = await manager.quote_cross_layer_transfer_async(BTC, SAT, P.BOB, P.LIGHTNING, idempotency_key="order 16")
+    assert quote.amount == SAT
 
 
 async def test_sixteen_at_a_time_both_ways(manager: Layer2Manager) -> None:
