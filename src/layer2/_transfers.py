@@ -40,7 +40,7 @@ from layer2.transfers import Payer, Transfer, TransferEvent, TransferQuote, Tran
 if TYPE_CHECKING:
     from layer2._operations import Operations
     from layer2.config import Layer2Config
-    from layer2.lightning import LightningNode, LnurlClient
+    from layer2.lightning import Invoice, LightningNode, LnurlClient
     from layer2.storage import StoredSwap, SwapJournal
     from layer2.swaps import Deal
 
@@ -206,7 +206,7 @@ class TransferService:
         price = await self._price(arguments)
         rounding = 0
         if isinstance(arguments.recipient, InvoiceText):
-            invoice = self._ready().read_invoice(arguments.recipient.text, arguments.amount)
+            invoice = await self._readable(arguments, arguments.recipient.text, price)
             rounding = arguments.amount * SAT_MSAT - (invoice.amount_msat or 0)
         return self._as_quote(arguments, price, rounding)
 
@@ -296,14 +296,19 @@ class TransferService:
                 text = (await self._operations.ask("asking a payee for an invoice", fetch)).text
             case _:
                 raise AddressError("an EVM address cannot be paid over Lightning", field="recipient")
-        invoice = requests.read_invoice(text, arguments.amount)
+        await self._readable(arguments, text, price)
+        return await requests.submarine(text, price, max_fee_sat=max_fee, own_invoice=arguments.recipient is None)
+
+    async def _readable(self, arguments: TransferArguments, text: str, price: Price) -> Invoice:
+        """An invoice that can be paid by a swap at this price. Raises as ``SwapRequests.read_invoice``."""
+        invoice = self._ready().read_invoice(text, arguments.amount, price)
         if arguments.recipient is not None and self._node is not None:
             info = await self._operations.ask("asking the Lightning node who it is", self._node.info)
             if invoice.payee == info.node_id:
                 raise SwapRefused(
                     "the invoice is of your own node", rule="own_invoice", hint="leave recipient out to pay yourself"
                 )
-        return await requests.submarine(text, price, max_fee_sat=max_fee, own_invoice=arguments.recipient is None)
+        return invoice
 
     async def get(self, transfer_id: str) -> Transfer:
         """A transfer as it stands. Raises ``NotFound``."""

@@ -45,8 +45,8 @@ from layer2.swaps import (
     SwapEngine,
     SwapResponse,
     SwapStatus,
+    check_invoice,
     depth_wait_s,
-    min_invoice_life_s,
     reverse_final_cltv,
     reverse_lock_by,
     reverse_timelock,
@@ -207,12 +207,9 @@ class ProviderService:
         policy = self._depth_policy(amount_sat)
         timing = self._place.timing
         lock_by = submarine_lock_by(timing, now)
-        if invoice.expires_at < lock_by + min_invoice_life_s(timing, policy):
-            raise _refuse("expiry", "the invoice expires before it could be paid")
+        check_invoice(invoice, provider_node=node.node_id, timing=timing, policy=policy, now_s=now)
         timelock = submarine_timelock(timing, invoice.expires_at, invoice.min_final_cltv_delta)
         longest = now + timing.max_timelock_s
-        if timelock > longest:
-            raise _refuse("timelock", "the invoice lives or is held for so long that the lock would be too long")
         assert invoice.amount_msat is not None
         wanted = Wanted(
             direction=SwapDirection.SUBMARINE,
@@ -373,8 +370,6 @@ class ProviderService:
         if invoice.has_feature(Feature.AMP):
             # A node that pays it does so with hashes of its own making: the preimage of this one would never be learnt.
             raise _refuse("features", "an AMP invoice has no preimage to swap for")
-        if invoice.payee == node.node_id:
-            raise _refuse("payee", "the invoice is of this provider's own node")
         amount_sat = -(-invoice.amount_msat // MSAT)
         self._check_limits(amount_sat)
         if self._to_sat(token_units(amount_sat, self._place.token, up=True)) != amount_sat:

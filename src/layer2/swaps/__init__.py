@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from layer2.swaps._act_by import act_by, run_again_by
-    from layer2.swaps._checks import Expected, check_reverse_terms, check_submarine_terms
+    from layer2.swaps._checks import Expected, check_invoice, check_reverse_terms, check_submarine_terms
     from layer2.swaps._claims import ClaimSearch
     from layer2.swaps._deadlines import (
         BOB_TIMING,
@@ -129,7 +129,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "_act_by": "act_by run_again_by",
     "_attempts": "next_attempt_ms",
-    "_checks": "Expected check_reverse_terms check_submarine_terms",
+    "_checks": "Expected check_invoice check_reverse_terms check_submarine_terms",
     "_claims": "ClaimSearch",
     "_deadlines": (
         "BOB_TIMING DEVNET_TIMING TIMELOCK_SPREAD_S check_timing claim_room_s depth_wait_s expected_s fast_s "
@@ -257,6 +257,7 @@ __all__ = [
     "Watch",
     "act_by",
     "ask_at_once",
+    "check_invoice",
     "check_reverse_terms",
     "check_submarine_terms",
     "check_timing",

@@ -12,7 +12,9 @@ from layer2.swaps._deadlines import (
     TIMELOCK_SPREAD_S,
     claim_room_s,
     depth_wait_s,
+    min_invoice_life_s,
     reverse_final_cltv,
+    submarine_lock_by,
     submarine_timelock,
 )
 from layer2.swaps._preimage import FORBIDDEN_HASHES
@@ -22,7 +24,13 @@ if TYPE_CHECKING:
     from layer2.swaps._requests import Place
     from layer2.swaps._wire import Info, Pair
 
-__all__ = ["Expected", "check_provider", "check_reverse_terms", "check_submarine_terms"]
+__all__ = [
+    "Expected",
+    "check_invoice",
+    "check_provider",
+    "check_reverse_terms",
+    "check_submarine_terms",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +101,31 @@ def check_provider(info: Info, place: Place, direction: SwapDirection) -> Pair:
     if pair.timing != place.timing:
         raise SwapRefused("the provider counts with other timing constants than this network's", rule="timing")
     return pair
+
+
+def check_invoice(
+    invoice: Invoice, *, provider_node: bytes, timing: ChainTiming, policy: DepthPolicy, now_s: int
+) -> None:
+    """Refuse an invoice that a provider cannot pay against a lock that is made from now on; both sides count alike.
+
+    Raises:
+        SwapRefused: ``rule`` is ``payee``, ``expiry`` or ``timelock``.
+    """
+    if invoice.payee == provider_node:
+        raise SwapRefused("the invoice is of the provider's own node", rule="payee", hint="ask another provider")
+    if invoice.expires_at < submarine_lock_by(timing, now_s) + min_invoice_life_s(timing, policy):
+        raise SwapRefused(
+            "the invoice expires before it could be paid",
+            rule="expiry",
+            hint="ask the payee for one that lives longer",
+        )
+    timelock = submarine_timelock(timing, invoice.expires_at, invoice.min_final_cltv_delta)
+    if timelock > now_s + timing.max_timelock_s:
+        raise SwapRefused(
+            "the invoice lives or is held for so long that the lock would be too long",
+            rule="timelock",
+            hint="ask the payee for one that expires sooner, or with a smaller final CLTV delta",
+        )
 
 
 def _common(signed: SignedTerms, want: Expected, direction: SwapDirection) -> None:

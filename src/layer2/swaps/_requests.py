@@ -25,7 +25,7 @@ from layer2.errors import (
     UnexpectedReply,
 )
 from layer2.lightning import Feature, Invoice, LightningNode, PaymentState, decode_invoice
-from layer2.swaps._checks import Expected, check_provider, check_reverse_terms, check_submarine_terms
+from layer2.swaps._checks import Expected, check_invoice, check_provider, check_reverse_terms, check_submarine_terms
 from layer2.swaps._deadlines import (
     DEFAULT_FINAL_CLTV,
     expected_s,
@@ -263,11 +263,12 @@ class SwapRequests:
         )
         return (await self._ask("creating an invoice", make)).text
 
-    def read_invoice(self, text: str, amount_sat: int | None) -> Invoice:
-        """Decode somebody's invoice and refuse what cannot be paid by a swap.
+    def read_invoice(self, text: str, amount_sat: int | None, price: Price) -> Invoice:
+        """Decode somebody's invoice and refuse what cannot be paid by a swap at this price.
 
         Raises:
             InvoiceError: wrong network, no amount; Expired: it has expired; AmountError: another amount than asked.
+            SwapRefused: it is the provider's, or its times do not go with a lock.
         """
         invoice = decode_invoice(text)
         if invoice.network != self.place.lightning_network:
@@ -288,6 +289,8 @@ class SwapRequests:
             raise InvoiceError("an AMP invoice has no preimage to swap for", field="features")
         if invoice.payment_hash in FORBIDDEN_HASHES:
             raise InvoiceError("the contract does not take the preimage of this invoice", field="payment_hash")
+        node, timing = price.info.lightning_node, self.place.timing
+        check_invoice(invoice, provider_node=node, timing=timing, policy=price.policy, now_s=self._now_s())
         return invoice
 
     async def submarine(self, invoice_text: str, price: Price, *, max_fee_sat: int, own_invoice: bool) -> Deal:
@@ -298,7 +301,7 @@ class SwapRequests:
         """
         from layer2.swaps._wire import SubmarineRequest
 
-        invoice = self.read_invoice(invoice_text, None)
+        invoice = self.read_invoice(invoice_text, None, price)
         await self._check_hash(invoice.payment_hash, invoice.timestamp)
         needed = self._to_token(price.amount_sat + price.provider_fee_sat)
         held = await self._ask("reading a balance", self._account.token_balance)
