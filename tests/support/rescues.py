@@ -13,7 +13,7 @@ from layer2 import BTC, EvmAddress, Layer2Config, Layer2Manager, NodeNotReady
 from layer2 import Layer2ProtocolType as P
 from layer2.devnet import EmbeddedNetwork
 from layer2.evm import EvmClient, MemoryTxJournal, SenderSettings, TxSender, encode_balance_of
-from layer2.lightning import LightningNode
+from layer2.lightning import InvoiceState, LightningNode, PaymentRecord
 from layer2.protocol import Signer
 from layer2.swaps import (
     DEVNET_TIMING,
@@ -163,6 +163,54 @@ async def make_lock(
 
     await until(locked)
     return lock
+
+
+async def pay_and_hold(network: EmbeddedNetwork, preimage_hash: bytes) -> asyncio.Task[PaymentRecord]:
+    """The provider's node holds a payment of which no store knows. The task ends with the payment."""
+    held = await network.provider_node.create_hold_invoice(
+        payment_hash=preimage_hash, amount_msat=SAT * 1000, memo="", expiry_s=600, cltv_delta=400
+    )
+    paying = asyncio.create_task(
+        network.merchant_node.pay(held.text, fee_limit_msat=10_000, cltv_limit=1_000, time_limit_s=30)
+    )
+
+    async def accepted() -> bool:
+        return (await network.provider_node.lookup_invoice(preimage_hash)).state is InvoiceState.ACCEPTED
+
+    await until(accepted)
+    return paying
+
+
+async def make_a_providers_lock(network: EmbeddedNetwork, preimage_hash: bytes, *, seconds: int = 600) -> Lock:
+    async with rescue_of(network, network.provider_signer) as (_, chain):
+        return await make_lock(network, chain, preimage_hash, seconds=seconds, by_provider=True)
+
+
+async def claim_as_the_client(network: EmbeddedNetwork, lock: Lock, preimage: bytes) -> None:
+    async with rescue_of(network, network.client_signer) as (_, chain):
+        await chain.send_claim(f"claim {lock.lock_id.hex()}", lock, preimage, not_after=None)
+
+        async def claimed() -> bool:
+            return (await chain.view(lock, POLICY, lock_key=None)).latest.status is LockStatus.CLAIMED
+
+        await until(claimed)
+
+
+class OnItsLoop:
+    """A node in memory, for code on another loop."""
+
+    def __init__(self, node: LightningNode) -> None:
+        self._node, self._loop = node, asyncio.get_running_loop()
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[object]]:
+        async def call(*arguments: object, **options: object) -> object:
+            asked = getattr(self._node, name)(*arguments, **options)
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked, self._loop))
+
+        return call
+
+    async def close(self) -> None:
+        pass
 
 
 async def command(*arguments: str, code: int = 0) -> str:

@@ -5,12 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rescues import POLICY, SAT, command, make_lock, plan_of, rescue_of, tokens, until
+from rescues import (
+    POLICY,
+    SAT,
+    OnItsLoop,
+    claim_as_the_client,
+    command,
+    make_a_providers_lock,
+    make_lock,
+    pay_and_hold,
+    plan_of,
+    rescue_of,
+    tokens,
+    until,
+)
 from served_chains import served
 from typer.testing import CliRunner
 
@@ -18,9 +30,9 @@ from layer2 import Expired, Layer2Config, NodeError
 from layer2._crypto import sha256
 from layer2.cli._app import app
 from layer2.devnet import EmbeddedNetwork
-from layer2.lightning import InvoiceState, LightningNode, PaymentRecord, PaymentState
+from layer2.lightning import InvoiceState, PaymentState
 from layer2.swaps import LockStatus, RescueAction
-from layer2.terms import DepthPolicy, Lock
+from layer2.terms import DepthPolicy
 from layer2.transactions import Depth
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
@@ -40,37 +52,6 @@ async def test_a_provider_claims_what_its_node_has_paid_for(network: EmbeddedNet
         assert (plan.action, plan.refunder, plan.not_after) == (RescueAction.CLAIM, False, None)
         assert await work.send(plan)
         assert await work.wait(plan) is LockStatus.CLAIMED
-
-
-async def pay_and_hold(network: EmbeddedNetwork, preimage_hash: bytes) -> asyncio.Task[PaymentRecord]:
-    """The provider's node holds a payment of which no store knows. The task ends with the payment."""
-    held = await network.provider_node.create_hold_invoice(
-        payment_hash=preimage_hash, amount_msat=SAT * 1000, memo="", expiry_s=600, cltv_delta=400
-    )
-    paying = asyncio.create_task(
-        network.merchant_node.pay(held.text, fee_limit_msat=10_000, cltv_limit=1_000, time_limit_s=30)
-    )
-
-    async def accepted() -> bool:
-        return (await network.provider_node.lookup_invoice(preimage_hash)).state is InvoiceState.ACCEPTED
-
-    await until(accepted)
-    return paying
-
-
-async def make_a_providers_lock(network: EmbeddedNetwork, preimage_hash: bytes, *, seconds: int = 600) -> Lock:
-    async with rescue_of(network, network.provider_signer) as (_, chain):
-        return await make_lock(network, chain, preimage_hash, seconds=seconds, by_provider=True)
-
-
-async def claim_as_the_client(network: EmbeddedNetwork, lock: Lock, preimage: bytes) -> None:
-    async with rescue_of(network, network.client_signer) as (_, chain):
-        await chain.send_claim(f"claim {lock.lock_id.hex()}", lock, preimage, not_after=None)
-
-        async def claimed() -> bool:
-            return (await chain.view(lock, POLICY, lock_key=None)).latest.status is LockStatus.CLAIMED
-
-        await until(claimed)
 
 
 async def test_a_provider_takes_the_payment_that_is_held_for_a_lock_that_was_claimed(network: EmbeddedNetwork) -> None:
@@ -195,23 +176,6 @@ async def test_a_lock_that_is_claimed_while_it_is_refunded_has_its_payment_taken
         await claim_as_the_client(network, lock, preimage)
         assert await work.wait(refund) is LockStatus.CLAIMED
         assert (await paying).preimage == preimage
-
-
-class OnItsLoop:
-    """A node in memory, for code on another loop."""
-
-    def __init__(self, node: LightningNode) -> None:
-        self._node, self._loop = node, asyncio.get_running_loop()
-
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[object]]:
-        async def call(*arguments: object, **options: object) -> object:
-            asked = getattr(self._node, name)(*arguments, **options)
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked, self._loop))
-
-        return call
-
-    async def close(self) -> None:
-        pass
 
 
 async def test_the_command_of_a_provider(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -56,6 +56,8 @@ _TEXT: Final = {
     RescueAction.NOT_DEEP: "not deep enough in the chain yet: run this again in a minute",
     RescueAction.NO_PREIMAGE: "this key gives no preimage for it: a wrong clock (--search-s), or a provider's lock, whose "
     "preimage is with the payment at its Lightning node (--provider)",
+    RescueAction.NOT_SEARCHED: "your node has not paid for it: nothing to do, unless it is of a transfer that you made yourself "
+    "with this account (--search)",
     RescueAction.SETTLE: "was claimed, and your node holds the payment for it, which goes back if nobody takes it: --send",
     RescueAction.CLAIM_AGAIN: "your node has the payment for it, so it is claimed for the other side: --send",
     RescueAction.DRIVEN: "the store knows it: layer2 run",
@@ -100,6 +102,14 @@ async def rescue(
             help="For a provider: its store, and its node's preimages and held payments.",
         ),
     ] = False,
+    search: Annotated[
+        bool,
+        typer.Option(
+            "--search",
+            help="With --provider: also search for the preimages of transfers that you made yourself with this account. Up to half "
+            "a minute for each lock that names you as claimer, and anybody can make such locks.",
+        ),
+    ] = False,
 ) -> ExitCode:
     """Find your locks on the chain from your key alone, and refund or claim them. For when the store is lost.
 
@@ -116,7 +126,11 @@ async def rescue(
             found = await work.find(
                 from_block=first, progress=lambda at, end: cli.step(f"looked at blocks {first} to {at} of {end}")
             )
-            plans = [await _plan(work, store, lock) for lock in found]
+        confirmed = _named(found, claim or [])
+        planning = _Planning(cli, work, store, found, search=search or not provider)
+        acts = _Acts(cli, work, force=force, confirmed=confirmed)
+        with cli.working("looking at your locks"):
+            plans = await planning.all(acts.begin if send else _leave)
         form = token_of(cli.config)
         decimals = {form.contract: form.decimals}
         if not send:
@@ -125,7 +139,7 @@ async def rescue(
                 cli.say(f"no lock of {bob.account} since block {first}")
             return ExitCode.OK
         cli.emit_people(lambda: _table(plans, decimals))
-        results = await _carry_out(cli, work, plans, force=force, named=_named(plans, claim or []))
+        results = [await acts.finish(plan) for plan in plans]
     cli.emit([result for result, _ in results])
     codes = [code for _, code in results if code is not ExitCode.OK]
     return min(codes, default=ExitCode.OK)
@@ -204,13 +218,49 @@ async def _first_block(bob: BobClient) -> int:
     return max(0, head - _LONGEST_LOCK_S // bob.preset.block_time_s)
 
 
-async def _plan(work: Rescue, store: Store | None, found: FoundLock) -> RescuePlan:
-    plan = await work.plan(found)
-    if plan.action is not RescueAction.NONE and store is not None:
-        known = await store.run(swaps.by_lock_id, found.lock.lock_id)
-        if any(swap.active for swap in known):
-            return plan.left_to_the_store()
-    return plan
+class _Planning:
+    """What can be done with each lock, in the order in which it presses.
+
+    Held payments go back by themselves, and anybody can make locks for us whose preimage is searched for in vain.
+    """
+
+    def __init__(self, cli: Cli, work: Rescue, store: Store | None, found: list[FoundLock], *, search: bool) -> None:
+        self._cli = cli
+        self._work = work
+        self._store = store
+        self._found = found
+        self._search = search
+
+    async def all(self, begin: Callable[[RescuePlan], Awaitable[None]]) -> list[RescuePlan]:
+        """The plans, in the order in which the locks were found. Each is given to ``begin`` as soon as its turn has come."""
+        mine = [found for found in self._found if found.lock.refunder == self._work.account]
+        refunds = [await self._plan(found) for found in mine]
+        for plan in sorted(refunds, key=lambda each: each.action is not RescueAction.SETTLE):
+            await begin(plan)
+        claims, unsearched = [], []
+        for found in self._found:
+            if found.lock.refunder == self._work.account:
+                continue
+            plan = await self._plan(found)
+            if plan.action is RescueAction.NOT_SEARCHED and self._search:
+                unsearched.append(found)
+                continue
+            claims.append(plan)
+            await begin(plan)
+        for found in sorted(unsearched, key=lambda each: each.lock.amount, reverse=True):
+            self._cli.step(f"{_name(found)}: its preimage is searched for")
+            claims.append(plan := await self._plan(found, search=True))
+            await begin(plan)
+        plans = {plan.found.lock.lock_id: plan for plan in refunds + claims}
+        return [plans[found.lock.lock_id] for found in self._found]
+
+    async def _plan(self, found: FoundLock, *, search: bool = False) -> RescuePlan:
+        plan = await self._work.plan(found, search=search)
+        if plan.action is not RescueAction.NONE and self._store is not None:
+            known = await self._store.run(swaps.by_lock_id, found.lock.lock_id)
+            if any(swap.active for swap in known):
+                return plan.left_to_the_store()
+        return plan
 
 
 async def _agreed(store: Store, payment_hash: bytes) -> frozenset[bytes]:
@@ -218,12 +268,12 @@ async def _agreed(store: Store, payment_hash: bytes) -> frozenset[bytes]:
     return frozenset(swap.deal.terms.lock.lock_id for swap in known)
 
 
-def _named(plans: list[RescuePlan], ids: list[str]) -> frozenset[bytes]:
+def _named(found: list[FoundLock], ids: list[str]) -> frozenset[bytes]:
     """The locks that a person named, each by its whole id or a beginning of at least the 16 digits that are shown."""
     named = set()
     for text in ids:
         start = text.removeprefix("0x").lower()
-        fits = [plan.found.lock.lock_id for plan in plans if plan.found.lock.lock_id.hex().startswith(start)]
+        fits = [each.lock.lock_id for each in found if each.lock.lock_id.hex().startswith(start)]
         if len(start) < _SHOWN or len(fits) != 1:
             raise ValidationError(
                 f"no lock of yours is called {text!r}", field="--claim", hint="name it as the table shows it"
@@ -232,49 +282,53 @@ def _named(plans: list[RescuePlan], ids: list[str]) -> frozenset[bytes]:
     return frozenset(named)
 
 
-async def _carry_out(
-    cli: Cli, work: Rescue, plans: list[RescuePlan], *, force: bool, named: frozenset[bytes]
-) -> list[tuple[dict[str, Any], ExitCode]]:
-    """All are begun before one is waited for, and first what needs no transaction: held payments go back by themselves."""
-    order = sorted(range(len(plans)), key=lambda at: plans[at].action is not RescueAction.SETTLE)
-    begun = {at: await _begin(cli, work, plans[at], force=force, named=named) for at in order}
-    return [await _finish(cli, work, plan, begun[at]) for at, plan in enumerate(plans)]
+async def _leave(_plan: RescuePlan) -> None:
+    """Without --send, nothing is done."""
 
 
-async def _begin(
-    cli: Cli, work: Rescue, plan: RescuePlan, *, force: bool, named: frozenset[bytes]
-) -> bool | Layer2Error:
-    try:
-        return await work.send(plan, late=force, confirmed=plan.found.lock.lock_id in named)
-    except Layer2Error as error:
-        cli.note(f"{_name(plan)}: {error}")
-        return error
+class _Acts:
+    """Carries plans out: all are begun before one is waited for."""
+
+    def __init__(self, cli: Cli, work: Rescue, *, force: bool, confirmed: frozenset[bytes]) -> None:
+        self._cli = cli
+        self._work = work
+        self._force = force
+        self._confirmed = confirmed
+        self._sent: dict[bytes, bool | Layer2Error] = {}
+
+    async def begin(self, plan: RescuePlan) -> None:
+        """Do what the plan says, if it is something that can be done now."""
+        lock_id = plan.found.lock.lock_id
+        try:
+            self._sent[lock_id] = await self._work.send(plan, late=self._force, confirmed=lock_id in self._confirmed)
+        except Layer2Error as error:
+            self._cli.note(f"{_name(plan.found)}: {error}")
+            self._sent[lock_id] = error
+
+    async def finish(self, plan: RescuePlan) -> tuple[dict[str, Any], ExitCode]:
+        """Wait for what was begun."""
+        cli, begun = self._cli, self._sent[plan.found.lock.lock_id]
+        if isinstance(begun, Layer2Error):
+            return {**_json(plan), "sent": False, "error": str(begun)}, code_for(begun)
+        if not begun:
+            return {**_json(plan), "sent": False}, ExitCode.OK
+        if plan.action is RescueAction.SETTLE:
+            plan = replace(plan, invoice=InvoiceState.SETTLED)
+            cli.step(f"{_name(plan.found)}: the payment was taken; waiting until the claim is deep enough")
+        else:
+            cli.step(f"{_name(plan.found)}: sent; waiting until it is deep enough")
+        try:
+            with cli.working("waiting"):
+                status = await self._work.wait(plan)
+        except Layer2Error as error:
+            cli.note(f"{_name(plan.found)}: {error}")
+            return {**_json(plan), "sent": True, "error": str(error)}, code_for(error)
+        cli.say(f"{_name(plan.found)}: {status.value}")
+        return {**_json(plan), "sent": True, "status": status.value}, ExitCode.OK
 
 
-async def _finish(
-    cli: Cli, work: Rescue, plan: RescuePlan, begun: bool | Layer2Error
-) -> tuple[dict[str, Any], ExitCode]:
-    if isinstance(begun, Layer2Error):
-        return {**_json(plan), "sent": False, "error": str(begun)}, code_for(begun)
-    if not begun:
-        return {**_json(plan), "sent": False}, ExitCode.OK
-    if plan.action is RescueAction.SETTLE:
-        plan = replace(plan, invoice=InvoiceState.SETTLED)
-        cli.step(f"{_name(plan)}: the payment was taken; waiting until the claim is deep enough")
-    else:
-        cli.step(f"{_name(plan)}: sent; waiting until it is deep enough")
-    try:
-        with cli.working("waiting"):
-            status = await work.wait(plan)
-    except Layer2Error as error:
-        cli.note(f"{_name(plan)}: {error}")
-        return {**_json(plan), "sent": True, "error": str(error)}, code_for(error)
-    cli.say(f"{_name(plan)}: {status.value}")
-    return {**_json(plan), "sent": True, "status": status.value}, ExitCode.OK
-
-
-def _name(plan: RescuePlan) -> str:
-    return f"lock {plan.found.lock.lock_id.hex()[:_SHOWN]}"
+def _name(found: FoundLock) -> str:
+    return f"lock {found.lock.lock_id.hex()[:_SHOWN]}"
 
 
 def _words(plan: RescuePlan) -> str:

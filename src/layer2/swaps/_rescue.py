@@ -62,6 +62,8 @@ class RescueAction(StrEnum):
     """It is not deep enough in the chain to show the preimage for it."""
     NO_PREIMAGE = "no_preimage"
     """We are its claimer, but the key gives no preimage of its hash for the times that were searched."""
+    NOT_SEARCHED = "not_searched"
+    """We are its claimer, and whether the key gives its preimage was not searched for."""
     SETTLE = "settle"
     """We are its refunder, it was claimed, and our node holds the payment for it: it is settled with the preimage of the claim."""
     NOTHING_HELD = "nothing_held"
@@ -207,6 +209,11 @@ class Rescue:
         self._node = node
         self._agreed = agreed
 
+    @property
+    def account(self) -> EvmAddress:
+        """Whose locks these are."""
+        return self._signer.address
+
     async def find(
         self,
         *,
@@ -240,7 +247,7 @@ class Rescue:
             topics=log.topics,
             data=log.data,
         )
-        us = self._signer.address
+        us = self.account
         if not isinstance(event, LockupEvent) or us not in (event.lock.refunder, event.lock.claimer):
             return None
         return event.lock
@@ -253,14 +260,19 @@ class Rescue:
         state = decode_status(answer, lock.preimage_hash)
         return FoundLock(lock=lock, block_number=header.number, block_timestamp=header.timestamp, phase=state.phase)
 
-    async def plan(self, found: FoundLock) -> RescuePlan:
+    async def plan(self, found: FoundLock, *, search: bool = True) -> RescuePlan:
         """What can be done with a lock now. Sends nothing and shows no preimage to anybody.
+
+        Args:
+            found: the lock.
+            search: whether to search for a preimage that only the key can give, which takes up to half a minute. Anybody can make
+                locks for us that cost him dust and us this time.
 
         Raises:
             NodeError: the endpoint failed; SignerError: the signer refused.
         """
         lock, policy = found.lock, self._policy_for(found.lock.amount)
-        if lock.refunder == self._signer.address:
+        if lock.refunder == self.account:
             return await self._plan_as_refunder(found, policy)
         if found.phase is not LockPhase.LOCKED:
             return RescuePlan(found=found, action=RescueAction.NONE, refunder=False, policy=policy)
@@ -283,6 +295,8 @@ class Rescue:
         known = frozenset[bytes]() if self._agreed is None else await self._agreed(lock.preimage_hash)
         if not sent and (lock.token != self._token or (known and lock.lock_id not in known)):
             return RescuePlan(found=found, action=RescueAction.NOT_AGREED, refunder=False, policy=policy, agreed=False)
+        if not search and not sent:
+            return RescuePlan(found=found, action=RescueAction.NOT_SEARCHED, refunder=False, policy=policy)
         secret = await self._search(found)
         return plan_claim(found, policy, self._timing, view, secret, sent=sent, agreed=lock.lock_id in known)
 
