@@ -14,6 +14,7 @@ from layer2.errors import (
     InitializationError,
     Layer2Error,
     ValidationError,
+    another,
 )
 from layer2.protocol import Layer2ProtocolAsync, Layer2ProtocolType, Signer
 
@@ -213,7 +214,7 @@ class Life:
         """See ``Layer2Manager.get_protocol_async``."""
         self._operations.check("get_protocol_async")
         if name in self._failures:
-            raise self._failures[name]
+            raise another(self._failures[name])
         protocol = self.protocols.get(name)
         if protocol is not None:
             return protocol
@@ -231,7 +232,7 @@ class Life:
             return self._transfers
         for name in (Layer2ProtocolType.BOB, Layer2ProtocolType.LIGHTNING):
             if name in self._failures:
-                raise self._failures[name]
+                raise another(self._failures[name])
         if self._config is None:
             hint = "give it settings too; to test code that moves value, make a mock of the manager"
             raise ConfigurationError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from layer2._inputs import check_text, check_whole
 from layer2._transfer_view import ends_a_wait, failure_of, step, transfer_of
-from layer2.errors import AsyncRuntimeError, ConfigurationError, Layer2Error, NotFound, ValidationError
+from layer2.errors import AsyncRuntimeError, ConfigurationError, Layer2Error, NotFound, ValidationError, another
 from layer2.storage import Store, SwapJournal
 from layer2.swaps import NeedsAttention, Role, every_unfinished, log_unfinished, run_again_by
 from layer2.transfers import Transfer, TransferEvent, TransferState
@@ -190,7 +190,9 @@ class UndrivenTransfers(_Records):
         """What verifies proofs; raises what is missing for it."""
         if self._prover is not None:
             return self._prover
-        raise self._failure or ConfigurationError(f"{what} needs BOB", key="bob", hint="add a [bob] section")
+        if self._failure is not None:
+            raise another(self._failure)
+        raise ConfigurationError(f"{what} needs BOB", key="bob", hint="add a [bob] section")
 
     @property
     def active(self) -> int:

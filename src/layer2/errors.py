@@ -47,6 +47,7 @@ Two questions every error answers, for the code that has to decide what to do ne
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, ClassVar, Self
 
 __all__ = [
@@ -135,6 +136,13 @@ class Layer2Error(Exception):
     def fields(self) -> dict[str, Any]:
         """What is known besides the message: field name -> value, without those that are None."""
         return {name: value for name in sorted(self._field_names()) if (value := getattr(self, name, None)) is not None}
+
+
+def another(error: Layer2Error) -> Layer2Error:
+    """The same error to raise once more: raising one object again and again would add to its traceback each time."""
+    made = copy(error)
+    made.__cause__ = error.__cause__
+    return made
 
 
 def _rebuild(cls: type[Layer2Error], message: str, state: Mapping[str, Any]) -> Layer2Error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from typing import Any
 
 import pytest
@@ -112,6 +113,35 @@ async def test_after_it_was_ended(config: Layer2Config, monkeypatch: pytest.Monk
         await is_up(manager)
     finally:
         await manager.close_async()
+
+
+def frames(error: BaseException) -> int:
+    return len(traceback.extract_tb(error.__traceback__))
+
+
+async def test_each_call_gets_an_error_of_its_own_for_a_layer_that_did_not_start(
+    config: Layer2Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stumbling = Stumbling(monkeypatch, "BOB")
+    stumbling.error = NodeConnectionError("the endpoint is down", endpoint="here")
+    stumbling.error.__cause__ = OSError("refused")
+    async with Layer2Manager(config) as manager:
+        with pytest.raises(InitializationError):
+            await manager.initialize_all_async()
+        for ask in (
+            lambda: manager.get_protocol_async(P.BOB),
+            lambda: manager.quote_cross_layer_transfer_async(BTC, SAT, P.BOB, P.LIGHTNING),
+            lambda: manager.get_transfer_proof_async("00" * 16),
+        ):
+            errors = []
+            for _ in range(3):
+                with pytest.raises(NodeConnectionError, match="is down") as caught:
+                    await ask()
+                errors.append(caught.value)
+            assert len({id(error) for error in errors}) == len(errors)
+            assert len({frames(error) for error in errors}) == 1
+            assert all(error.fields() == stumbling.error.fields() for error in errors)
+            assert all(isinstance(error.__cause__, OSError) for error in errors)
 
 
 @pytest.mark.parametrize("step", ["Lightning", "transfers"])
