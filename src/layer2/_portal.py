@@ -47,6 +47,11 @@ class Portal:
         """Whether it takes no more calls."""
         return self._closed or os.getpid() != self._pid
 
+    @property
+    def ended(self) -> bool:
+        """Whether ``close`` was called, here and not in the process that this one was forked from."""
+        return self._closed and os.getpid() == self._pid
+
     def call(
         self,
         make: Callable[[asyncio.Event | None], Awaitable[T]],

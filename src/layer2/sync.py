@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from layer2._clock import Clock
+    from layer2._health import Health
     from layer2.config import Layer2Config
     from layer2.protocol import Layer2ProtocolAsync, Layer2ProtocolType, Signer
 
@@ -82,6 +83,11 @@ class Layer2ManagerSync(ManagerMethods):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close_sync()
+
+    def health(self) -> Health:
+        """See ``Layer2Manager.health``; after close too."""
+        # It is read from memory, to which nothing is added once the loop has ended.
+        return self._async.health() if self._portal.ended else super().health()
 
     def close_sync(self) -> None:
         """See ``Layer2Manager.close_async``; ends the manager's thread too. Idempotent, from any thread."""

@@ -68,6 +68,8 @@ class Layer2Manager:
         await self.operations.run(asyncio.Event().wait, what="idle", timeout=timeout, cancel=cancel)
 
     def health(self):
+        if "close" in self.log:
+            return Health(state=HealthState.CLOSED)
         asyncio.get_running_loop()
         return Health(state=HealthState.OK)
 

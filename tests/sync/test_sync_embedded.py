@@ -1,6 +1,6 @@
 """A whole transfer from code that is not async, on the embedded network."""
 
-from layer2 import BTC, Layer2Config, Layer2ManagerSync, TransferState
+from layer2 import BTC, HealthState, Layer2Config, Layer2ManagerSync, TransferState
 from layer2 import Layer2ProtocolType as P
 from layer2.sync import BobClientSync, LightningNetworkSync
 
@@ -28,3 +28,4 @@ def test_managers_come_and_go_in_one_process():
         manager = Layer2ManagerSync(Layer2Config.embedded())
         manager.initialize_all_sync()
         manager.close_sync()
+        assert manager.health().state is HealthState.CLOSED

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import layer2
+from layer2._health import HealthState
 from layer2.assets import BTC
 from layer2.config import Layer2Config
 from layer2.errors import (
@@ -55,8 +56,9 @@ def test_enter_use_close(fake_manager):
         assert manager.health().ok
     assert fake_manager[0].log == ["enter", "initialize", "close"]
     manager.close_sync()
+    assert manager.health().state is HealthState.CLOSED
     with pytest.raises(AsyncRuntimeError, match="closed"):
-        manager.health()
+        manager.get_transfer_sync("t1")
 
 
 def test_errors_come_through_as_they_are(manager):
