@@ -376,7 +376,12 @@ class SwapRefunded(SwapError):
 
 
 class SignerError(Layer2Error):
-    """The signer refused, is locked, or gave a signature that does not verify."""
+    """The signer refused, is locked, failed, did not answer in time, or gave a signature that does not verify.
+
+    Nothing was sent: there is nothing to send without a signature.
+    """
+
+    default_retry_safe = True
 
 
 class StorageError(Layer2Error):

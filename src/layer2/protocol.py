@@ -55,7 +55,12 @@ class Capabilities(Value):
 
 
 class Signer(Protocol):
-    """Holds the key of one EVM account. The key never leaves it."""
+    """Holds the key of one EVM account. The key never leaves it.
+
+    Whatever else than a ``SignerError`` its methods raise, and whatever else than bytes they give, becomes one. A call that takes
+    longer than 120 seconds is cancelled: time enough for a person to press a button on a device. Meanwhile the account sends
+    nothing, so that a method must not block the event loop, and should not wait for anything else.
+    """
 
     @property
     def address(self) -> EvmAddress:

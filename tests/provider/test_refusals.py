@@ -8,7 +8,7 @@ from refusals import nothing_left, refused
 
 from layer2 import EvmAddress
 from layer2.config import DepthRule
-from layer2.errors import InsufficientFunds, NodeConnectionError, NodeError, NotFound, SwapRefused
+from layer2.errors import InsufficientFunds, NodeConnectionError, NodeError, NotFound, SignerError, SwapRefused
 from layer2.lightning import InvoiceState, PaymentState, decode_invoice
 from layer2.swaps import BOB_TIMING, DEVNET_TIMING, FORBIDDEN_HASHES, Failed, Locking, LockStatus, Offered, Paying
 from layer2.terms import DepthPolicy
@@ -396,3 +396,18 @@ async def test_an_endpoint_without_events_does_not_stop_the_business_but_is_told
     await world.reverse()
     codes = [getattr(record, "event_code", None) for record in caplog.records]
     assert codes.count("provider.claims_unknown") == 2
+
+
+@pytest.mark.parametrize("answer", [OSError("PIN 1234"), None, b"short"], ids=repr)
+async def test_an_offer_that_cannot_be_signed_leaves_nothing_and_tells_no_secret(world, monkeypatch, answer):
+    async def sign(_signer, _digest):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(type(world.signer), "sign_digest", sign)
+    for asked in (world.submarine(invoice=await world.invoice(50_000_000)), world.reverse(onchain_amount=50_000)):
+        with pytest.raises(SignerError) as caught:
+            await asked
+        assert "PIN" not in str(caught.value)
+    assert nothing_left(world)

@@ -15,6 +15,7 @@ from layer2.errors import (
     NodeConnectionError,
     NodeError,
     RateLimited,
+    SignerError,
     UnknownOutcome,
 )
 from layer2.evm._broadcast import SendAnswer, classify_refusal
@@ -122,7 +123,7 @@ class Delivery:
                 if answer is SendAnswer.PRICE_TOO_LOW:
                     self._fees.forget()
                     # A price that cannot be asked for now is asked for at the next attempt.
-                    with suppress(NodeError):
+                    with suppress(NodeError, SignerError):
                         await self.bump(live, times=1)
         finally:
             live.busy = False
@@ -228,12 +229,16 @@ class Delivery:
         return True
 
     async def raise_price(self, live: LiveTx, *, times: int) -> None:
-        """Replace it at a higher price and send that; where the bounds forbid it, send the same bytes."""
+        """Replace it at a higher price and send that; where the bounds forbid it, or the signer fails, send the same bytes."""
         if live.busy:
             return
         live.busy = True
         try:
-            await self.bump(live, times=times)
+            try:
+                await self.bump(live, times=times)
+            except SignerError:
+                await self.send(live)
+                raise
             await self.send(live)
         finally:
             live.busy = False

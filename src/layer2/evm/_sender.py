@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from layer2._signing import signer_address
 from layer2.errors import (
     AsyncRuntimeError,
     Expired,
@@ -63,7 +64,7 @@ class TxSender:
         data_fee: DataFee | None = None,
         settings: SenderSettings | None = None,
     ) -> None:
-        self.account = signer.address
+        self.account = signer_address(signer)
         self.settings = settings or SenderSettings()
         self.limits = limits or FeeLimits()
         self.reserved_wei: Callable[[], int] = int

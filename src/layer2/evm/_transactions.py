@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from layer2 import _rlp
 from layer2._crypto import CURVE_ORDER, eth_address, keccak256, recover
+from layer2._signing import sign_digest, signer_address
 from layer2.addresses import EvmAddress
 from layer2.errors import SignerError, ValidationError
 
@@ -115,14 +116,15 @@ async def sign_transaction(tx: UnsignedTransaction, signer: Signer) -> SignedTra
         SignerError: the signer refused, or what it gave is not a signature by its account.
     """
     digest = signing_digest(tx)
-    signature = await signer.sign_digest(digest)
-    if len(signature) != 65 or signature[64] not in (27, 28):
-        raise SignerError("the signer gave no signature of 65 bytes that ends in 27 or 28")
+    signature = await sign_digest(signer, digest)
+    if signature[64] not in (27, 28):
+        raise SignerError("the signer gave no signature that ends in 27 or 28")
     parity = signature[64] - 27
-    if recover_sender(digest, signature[:64], parity) != signer.address:
-        raise SignerError(f"the signature is not by the signer's account {signer.address}")
+    account = signer_address(signer)
+    if recover_sender(digest, signature[:64], parity) != account:
+        raise SignerError(f"the signature is not by the signer's account {account}")
     raw = encode_signed(tx, signature[:64], parity)
-    return SignedTransaction(transaction=tx, sender=signer.address, raw=raw, hash=keccak256(raw))
+    return SignedTransaction(transaction=tx, sender=account, raw=raw, hash=keccak256(raw))
 
 
 def recover_sender(digest: bytes, signature: bytes, parity: int) -> EvmAddress | None:

@@ -28,6 +28,7 @@ from layer2.provider._room import Room, Wanted
 from layer2.provider._status import status_of
 from layer2.provider._synced import SyncedNode
 from layer2.provider._turns import Turns
+from layer2.signers import sign_digest
 from layer2.swaps import (
     TIMELOCK_SPREAD_S,
     ChainView,
@@ -334,7 +335,7 @@ class ProviderService:
         await self._check_refundable(swap)
         from layer2.evm import cooperative_refund_digest
 
-        return await self._signer.sign_digest(cooperative_refund_digest(swap.deal.terms.lock))
+        return await sign_digest(self._signer, cooperative_refund_digest(swap.deal.terms.lock))
 
     async def _check_refundable(self, swap: StoredSwap) -> None:
         """What the store cannot tell of a life that it has forgotten, the contract and the node can."""
@@ -431,7 +432,7 @@ class ProviderService:
             timing=self._place.timing,
             created_at=now,
         )
-        return SignedTerms(terms=terms, signature=await self._signer.sign_digest(terms.digest))
+        return SignedTerms(terms=terms, signature=await sign_digest(self._signer, terms.digest))
 
     async def _store(self, signed: SignedTerms, invoice: Invoice, origin: str | None, asked: Asked) -> SwapResponse:
         deal = Deal(

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 from typing import TYPE_CHECKING, Final
 
+from layer2._signing import derive_secret
 from layer2.errors import UntrustedCopy
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ async def copy_key(signer: Signer) -> bytes:
     Raises:
         SignerError: the signer refused.
     """
-    return await signer.derive_secret(_LABEL)
+    return await derive_secret(signer, _LABEL)
 
 
 def write_mac(database: sqlite3.Connection, key: bytes | None) -> None:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 
 from layer2._crypto import sha256
+from layer2._signing import derive_secret
 from layer2.errors import SignerError
 from layer2.protocol import Signer
 from layer2.terms import Lock
@@ -50,8 +51,8 @@ class PreimageSource:
         Raises:
             SignerError: the signer refused.
         """
-        secret = await self._signer.derive_secret(preimage_label(chain_id, contract, time_ms))
-        if len(secret) != 32 or int.from_bytes(secret) <= 2:
+        secret = await derive_secret(self._signer, preimage_label(chain_id, contract, time_ms))
+        if int.from_bytes(secret) <= 2:
             raise SignerError("the signer gave a secret that cannot be a preimage")
         return secret
 

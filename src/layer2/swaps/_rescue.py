@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from layer2._crypto import sha256
+from layer2._signing import derive_secret
 from layer2.errors import NotFound, UnexpectedReply
 from layer2.evm import LOCKUP_TOPIC, LockPhase, LockupEvent, decode_htlc_event, decode_status, encode_status
 from layer2.lightning import InvoiceState
@@ -359,7 +360,7 @@ class Rescue:
                 search_preimage, derive, lock.chain_id, lock.contract.raw, lock.preimage_hash, times
             )
         for time_ms in times:
-            secret = await self._signer.derive_secret(preimage_label(lock.chain_id, lock.contract.raw, time_ms))
+            secret = await derive_secret(self._signer, preimage_label(lock.chain_id, lock.contract.raw, time_ms))
             if sha256(secret) == lock.preimage_hash:
                 return time_ms, secret
         return None
