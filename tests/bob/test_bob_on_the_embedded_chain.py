@@ -7,6 +7,7 @@ from layer2.addresses import EvmAddress
 from layer2.assets import ETH, AssetForm, AssetRegistry
 from layer2.bob import DEVNET, BobClient
 from layer2.devnet._embedded_evm import EmbeddedEvm
+from layer2.errors import AsyncTimeout, TaskCancelled
 from layer2.evm import MemoryTxJournal
 from layer2.signers import LocalSigner
 from layer2.transactions import Depth
@@ -66,3 +67,17 @@ async def test_whoever_only_reads_can_wait_too():
         assert status.at_least(Depth.INCLUDED)
         for client in (reader, writer):
             await client.close_async()
+
+
+@pytest.mark.parametrize("end", ["timeout", "cancel"])
+async def test_what_ended_before_anything_was_signed_does_not_advise_to_follow_it_up(bob, end):
+    cancel = asyncio.Event()
+    asyncio.get_running_loop().call_soon(cancel.set)
+    with pytest.raises(AsyncTimeout if end == "timeout" else TaskCancelled) as caught:
+        await bob.transfer_asset_async(ETH, 7, FRIEND, **({"timeout": 0} if end == "timeout" else {"cancel": cancel}))
+    error = caught.value
+    assert (error.money_may_have_moved, error.retry_safe, error.tx_id) == (False, True, None)
+    assert "nothing was sent" in str(error)
+    assert "twice" not in str(error)
+    assert "follow" not in str(error)
+    assert await bob.rpc.nonce(bob.account) == 0

@@ -413,6 +413,7 @@ class BobClient(Layer2ProtocolAsync):
         except (TaskCancelled, AsyncTimeout, AsyncRuntimeError) as error:
             if not progress.begun:
                 error.money_may_have_moved, error.retry_safe = False, True
+                error.hint = "nothing was sent: make the same call again when you like"
                 if isinstance(error, TaskCancelled):
                     error.goes_on = False
             raise
