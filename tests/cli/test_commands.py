@@ -2,11 +2,12 @@
 
 import stat
 import sys
+from contextlib import contextmanager
 
 import pytest
 
 from layer2 import errors
-from layer2.cli._cli import program
+from layer2.cli._cli import Cli, program
 from layer2.cli._exit import ExitCode, code_for
 
 
@@ -275,6 +276,32 @@ def test_exit_codes_are_the_same_with_json(program, environment):
     assert program("status", "--json").code == ExitCode.CONFIGURATION
     done = program("status", "--nope", "--json")
     assert (done.code, done.json["error"]["exit_code"]) == (ExitCode.USAGE, ExitCode.USAGE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (("balance",), "asking the layers"),
+        (("contract", "check"), "reading the contract"),
+        (("invoice", "create", "5"), "making the invoice"),
+        (("invoice", "lookup", "00" * 32), "looking up the invoice"),
+        (("backup", "copy.db"), "copying the store"),
+        (("restore", "--in-place"), "restoring the store"),
+    ],
+)
+def test_whoever_waits_sees_what_for(run, environment, monkeypatch, arguments, shown):
+    (environment / "layer2.toml").write_text('network = "embedded"\n[store]\nurl = "sqlite:///journal.sqlite3"\n')
+    assert run("transfers", "resume").code == 0
+    seen = []
+
+    @contextmanager
+    def working(_cli, text):
+        seen.append(text)
+        yield
+
+    monkeypatch.setattr(Cli, "working", working)
+    run(*arguments)
+    assert shown in seen
 
 
 def test_completion_is_offered(program, monkeypatch):

@@ -32,7 +32,8 @@ async def check(
         config = config.with_changes(lightning=None, signer=None)
     async with reader(cli, config) as (manager, _):
         bob = await manager.get_protocol_async(Layer2ProtocolType.BOB)
-        found = await check_htlc(bob.rpc, where)
+        with cli.working("reading the contract"):
+            found = await check_htlc(bob.rpc, where)
         chain_id = bob.chain_id
     _show(cli, found, chain_id)
 

@@ -56,17 +56,18 @@ async def backup(
     """Copy the store to a file. Works beside a running service; the copy is consistent. It holds secrets: keep it safe."""
     clock = SystemClock()
     key = await _key(cli)
-    async with await Store.open(_url(cli, provider=provider), clock=clock, read_only=True) as store:
-        if force:
-            part = file.with_name(f"{file.name}.part")
-            await asyncio.to_thread(part.unlink, missing_ok=True)
-            await store.backup(part, key=key)
-            await asyncio.to_thread(os.replace, part, file)
-        else:
-            await store.backup(file, key=key)
-    path = await asyncio.to_thread(file.absolute)
-    async with await Store.open(f"sqlite:///{path}", clock=clock, read_only=True) as copy:
-        held = await copy.run(contents)
+    with cli.working("copying the store"):
+        async with await Store.open(_url(cli, provider=provider), clock=clock, read_only=True) as store:
+            if force:
+                part = file.with_name(f"{file.name}.part")
+                await asyncio.to_thread(part.unlink, missing_ok=True)
+                await store.backup(part, key=key)
+                await asyncio.to_thread(os.replace, part, file)
+            else:
+                await store.backup(file, key=key)
+        path = await asyncio.to_thread(file.absolute)
+        async with await Store.open(f"sqlite:///{path}", clock=clock, read_only=True) as copy:
+            held = await copy.run(contents)
     value = {"file": str(file), "authenticated": key is not None, **_contents_json(held)}
     cli.emit(value, lambda: _contents_table(f"Copy {file}", held))
     if key is None:
@@ -113,13 +114,14 @@ async def restore(
         raise UntrustedCopy.because(
             "without a signer nobody can tell whether the copy was changed: configure [signer]", url
         )
-    aside = None if file is None else await restore_copy(url, file, clock=clock, key=key, replace=replace)
-    async with await Store.open(url, clock=clock, adopt=True) as store:
-        held = await store.run(contents)
-        waiting: list[StoredSwap] = []
-        while page := await store.run(swaps.page_active, after_id=waiting[-1].id if waiting else None, limit=_PAGE):
-            waiting += page
-        name = store.info.url
+    waiting: list[StoredSwap] = []
+    with cli.working("restoring the store"):
+        aside = None if file is None else await restore_copy(url, file, clock=clock, key=key, replace=replace)
+        async with await Store.open(url, clock=clock, adopt=True) as store:
+            held = await store.run(contents)
+            while page := await store.run(swaps.page_active, after_id=waiting[-1].id if waiting else None, limit=_PAGE):
+                waiting += page
+            name = store.info.url
     value = {
         "store": name,
         "moved_aside": None if aside is None else str(aside),

@@ -69,7 +69,8 @@ async def create(
     """Make an invoice on your Lightning node."""
     async with reader(cli, _lightning_only(cli.config)) as (manager, _):
         lightning = await manager.get_protocol_async(Layer2ProtocolType.LIGHTNING)
-        record = await lightning.create_invoice_async(amount_msat=amount * 1000, memo=memo, expiry_s=expiry)
+        with cli.working("making the invoice"):
+            record = await lightning.create_invoice_async(amount_msat=amount * 1000, memo=memo, expiry_s=expiry)
     cli.emit({"invoice": record.text, **_record_json(record)})
     cli.say(record.text)
     cli.say(f"payment hash {record.payment_hash.hex()}, expires {utc(record.expires_at)}")
@@ -83,7 +84,8 @@ async def lookup(
     payment_hash = _payment_hash(which)
     async with reader(cli, _lightning_only(cli.config)) as (manager, _):
         lightning = await manager.get_protocol_async(Layer2ProtocolType.LIGHTNING)
-        record = await lightning.lookup_invoice_async(payment_hash)
+        with cli.working("looking up the invoice"):
+            record = await lightning.lookup_invoice_async(payment_hash)
     cli.emit(_record_json(record), lambda: _record_table(record))
 
 

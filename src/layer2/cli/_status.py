@@ -79,30 +79,36 @@ async def balance(cli: Cli) -> ExitCode:
     value: dict[str, dict[str, object]] = {}
     shown = table("Balances", "layer", "what", "amount", "where", right=("amount",))
     async with reader(cli, partly=True) as (manager, failed):
-        failures = dict(failed.failures) if failed is not None else {}
-        if cli.config.bob is not None or cli.config.is_embedded:
-            try:
-                bob = await manager.get_protocol_async(Layer2ProtocolType.BOB)
-                held, gas = await bob.balance_async(BTC), await bob.balance_async(ETH)
-                token = bob.registry.form(BTC, bob.chain_id).contract
-                value["bob"] = {"account": str(bob.account), "btc": str(held), "eth_wei": str(gas), "token": str(token)}
-                shown.add_row("bob", "BTC", btc(held), f"token {token}")
-                shown.add_row("bob", "ETH", ether(gas), f"account {bob.account}")
-            except Layer2Error as error:
-                failures["bob"] = error
-        if cli.config.lightning is not None or cli.config.is_embedded:
-            try:
-                lightning = await manager.get_protocol_async(Layer2ProtocolType.LIGHTNING)
-                node = await lightning.node.info()
-                value["lightning"] = {
-                    "node_id": node.node_id.hex(),
-                    "spendable_msat": str(node.spendable_msat),
-                    "receivable_msat": str(node.receivable_msat),
-                }
-                shown.add_row("lightning", "can send", msat(node.spendable_msat), f"node {node.node_id.hex()}")
-                shown.add_row("lightning", "can receive", msat(node.receivable_msat), "")
-            except Layer2Error as error:
-                failures["lightning"] = error
+        with cli.working("asking the layers"):
+            failures = dict(failed.failures) if failed is not None else {}
+            if cli.config.bob is not None or cli.config.is_embedded:
+                try:
+                    bob = await manager.get_protocol_async(Layer2ProtocolType.BOB)
+                    held, gas = await bob.balance_async(BTC), await bob.balance_async(ETH)
+                    token = bob.registry.form(BTC, bob.chain_id).contract
+                    value["bob"] = {
+                        "account": str(bob.account),
+                        "btc": str(held),
+                        "eth_wei": str(gas),
+                        "token": str(token),
+                    }
+                    shown.add_row("bob", "BTC", btc(held), f"token {token}")
+                    shown.add_row("bob", "ETH", ether(gas), f"account {bob.account}")
+                except Layer2Error as error:
+                    failures["bob"] = error
+            if cli.config.lightning is not None or cli.config.is_embedded:
+                try:
+                    lightning = await manager.get_protocol_async(Layer2ProtocolType.LIGHTNING)
+                    node = await lightning.node.info()
+                    value["lightning"] = {
+                        "node_id": node.node_id.hex(),
+                        "spendable_msat": str(node.spendable_msat),
+                        "receivable_msat": str(node.receivable_msat),
+                    }
+                    shown.add_row("lightning", "can send", msat(node.spendable_msat), f"node {node.node_id.hex()}")
+                    shown.add_row("lightning", "can receive", msat(node.receivable_msat), "")
+                except Layer2Error as error:
+                    failures["lightning"] = error
     value.update({name: {"error": str(failure)} for name, failure in failures.items()})
     cli.emit(value, lambda: shown)
     for name, failure in failures.items():
