@@ -29,14 +29,16 @@ from layer2.connect import (
 from layer2.evm import HTLC_ADDRESS, LockPhase, MemoryTxJournal
 from layer2.lightning import InvoiceState
 from layer2.storage import SqlTxJournal, Store, swaps
-from layer2.swaps import EvmSwapChain, FoundLock, Rescue, RescueAction, RescuePlan
+from layer2.swaps import EvmSwapChain, FoundLock, Rescue, RescueAction, RescuePlan, whole_satoshi
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from layer2.config import Layer2Config
     from layer2.evm import TxJournal
+    from layer2.terms import DepthPolicy
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "depth_of_locks"]
 
 _LONGEST_LOCK_S: Final = 61 * 86_400
 """The contract takes no lock of more than 60 days."""
@@ -190,7 +192,7 @@ async def _opened(
             token=token,
             chain_id=preset.chain_id,
             timing=timing,
-            policy_for=config.depth_policy,
+            policy_for=depth_of_locks(config),
             clock=clock,
             extra_search_s=search_s,
             node=node,
@@ -203,6 +205,12 @@ async def _opened(
             await node.close()
         if store is not None:
             await store.close()
+
+
+def depth_of_locks(config: Layer2Config) -> Callable[[int], DepthPolicy]:
+    """How deep a lock must be, by what it holds in the token's base unit: the settings count in satoshi."""
+    token = token_of(config)
+    return lambda units: config.depth_policy(whole_satoshi(units, token, up=True))
 
 
 async def _readable(cli: Cli, url: str) -> Store | None:

@@ -24,6 +24,7 @@ from layer2.swaps import (
     Settled,
     State,
     StoredSwap,
+    whole_satoshi,
 )
 from layer2.terms import DepthPolicy, SwapDirection
 from layer2.transactions import Depth
@@ -218,7 +219,8 @@ class Inventory:
         locked = self._sum(SwapDirection.REVERSE, (Invoiced, Locking, Locked, Refunding), without)
         _require(self._to_sat(locked) + amount_sat <= caps.max_locked_total, "max_locked", "too much value is locked")
         soft = self._to_sat(self._sum(SwapDirection.REVERSE, (Invoiced,), without)) + amount_sat
-        share = self._whole_sat(token_balance) * caps.max_soft_hold_percent // 100
+        # To a balance anybody can send less than a satoshi.
+        share = whole_satoshi(token_balance, self._token, up=False) * caps.max_soft_hold_percent // 100
         _require(soft <= share, "max_soft_hold", "too much is kept for invoices that nobody has paid yet")
 
     def check_gas(self, caps: ProviderConfig, one_swap_wei: int) -> None:
@@ -258,8 +260,3 @@ class Inventory:
 
     def _to_sat(self, token_amount: int) -> int:
         return convert_amount(token_amount, self._token.decimals, self._token.asset.decimals)
-
-    def _whole_sat(self, token_amount: int) -> int:
-        """Of a balance, to which anybody can send less than a satoshi."""
-        finer = max(0, self._token.decimals - self._token.asset.decimals)
-        return self._to_sat(token_amount - token_amount % 10**finer)

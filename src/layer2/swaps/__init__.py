@@ -111,7 +111,7 @@ if TYPE_CHECKING:
         State,
         Watch,
     )
-    from layer2.swaps._units import token_units
+    from layer2.swaps._units import token_units, whole_satoshi
     from layer2.swaps._wire import (
         Fees,
         Info,
@@ -159,7 +159,7 @@ _HOMES = {
         "Abandoned Agreed AwaitingLock Cancelling Claiming Closed Deal Failed Invoiced Locked Locking NeedsAttention Offered "
         "Paid Paying Refunded Refunding Revealed Role Settled Settling State Watch"
     ),
-    "_units": "token_units",
+    "_units": "token_units whole_satoshi",
     "_wire": (
         "Fees Info Limits Pair Problem RefundResponse ReverseRequest StatusName SubmarineRequest SwapResponse SwapStatus"
     ),
@@ -286,6 +286,7 @@ __all__ = [
     "submarine_lock_by",
     "submarine_timelock",
     "token_units",
+    "whole_satoshi",
     "worst_s",
 ]
 
