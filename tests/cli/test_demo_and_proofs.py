@@ -79,7 +79,7 @@ def test_a_proof_is_for_its_owners_eyes_and_replaces_an_older_one(proofs):
     for _ in range(2):
         before = os.umask(0)
         try:
-            files = asyncio.run(write_proof(Believing(), proof, proofs / "new" / "proof.json"))
+            files = asyncio.run(write_proof(Believing(), proof, proofs / "new" / "proof.json", decimals=8))
         finally:
             os.umask(before)
         for file in (files.proof, files.trusted):
@@ -107,7 +107,8 @@ def test_a_proof_is_written_over_nothing_but_a_file(proofs, name, there):
         case "pipe":
             os.mkfifo(folder / name)
     with pytest.raises(ConfigurationError, match=re.escape(name)):
-        asyncio.run(write_proof(Believing(), read_proof(proofs / "1-bob-to-lightning.json"), folder / "proof.json"))
+        proof = read_proof(proofs / "1-bob-to-lightning.json")
+        asyncio.run(write_proof(Believing(), proof, folder / "proof.json", decimals=8))
     assert precious.read_text() == "precious"
     assert not (proofs / "made by the link").exists()
     assert not [file for file in folder.iterdir() if file.name.endswith(".tmp")]

@@ -150,7 +150,7 @@ async def _play(cli: Cli, stage: Stage, act: Act, out: Path) -> dict[str, Any]:
         )
         proof = await finish(cli, transfer)
     took_ms = clock.now_ms() - begun_at
-    files = await write_proof(stage.manager, proof, out / f"{act.name}.json")
+    files = await write_proof(stage.manager, proof, out / f"{act.name}.json", decimals=BTC.decimals)
     report = await asyncio.to_thread(verify_file, files.proof)
     done = await stage.manager.get_transfer_async(transfer.id)
     fee = f"the provider's fee is {sat(_charged(done.quote))}; the balances show routing and gas"

@@ -84,8 +84,8 @@ def _check_place(path: Path) -> None:
         raise PermissionError(errno.EACCES, f"{folder} is not yours to write to")
 
 
-async def write_proof(manager: Layer2Manager, proof: TransferProof, path: Path) -> ProofFiles:
-    """Check a proof against our own node, then write it, and its blocks beside it.
+async def write_proof(manager: Layer2Manager, proof: TransferProof, path: Path, *, decimals: int) -> ProofFiles:
+    """Check a proof against our own node, then write it, and its blocks beside it. ``decimals`` are those of its token.
 
     Raises:
         ProofError: it does not verify. ConfigurationError: a file cannot be written, or a link lies at its place.
@@ -101,7 +101,7 @@ async def write_proof(manager: Layer2Manager, proof: TransferProof, path: Path) 
             {"hash": f"0x{block.hash.hex()}", "number": block.number, "depth": proof.depth.name.lower()}
             for block in proof.blocks
         ],
-        "tokens": [{"asset": BTC.name, "contract": str(lock.token), "decimals": 8}],
+        "tokens": [{"asset": BTC.name, "contract": str(lock.token), "decimals": decimals}],
     }
     files = ProofFiles(proof=path, trusted=sidecar_of(path))
     await asyncio.to_thread(_write, files, proof.to_json(), json.dumps(trusted, indent=2) + "\n")

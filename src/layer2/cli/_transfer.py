@@ -19,6 +19,7 @@ from layer2.cli._proof_files import check_place, write_proof
 from layer2.cli._session import GONE, writer
 from layer2.cli._text import sat, utc
 from layer2.cli._views import quote_json, quote_table, transfer_json
+from layer2.connect import token_of
 from layer2.transfers import read_transfers
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ async def _begun_under(cli: Cli, key: str) -> Transfer | None:
 async def _finish(cli: Cli, manager: Layer2Manager, moved: Transfer, found: TransferProof, proof: Path | None) -> None:
     files = None
     if proof is not None:
-        files = await write_proof(manager, found, proof)
+        files = await write_proof(manager, found, proof, decimals=token_of(cli.config).decimals)
     result = await manager.get_transfer_async(moved.id)
     cli.emit({"transfer": transfer_json(result), "proof_file": None if files is None else str(files.proof)})
     cli.say(f"settled: {sat(result.quote.amount)} arrived on {result.quote.destination}", style="bold green")

@@ -18,6 +18,7 @@ from layer2.cli._proof_files import ProofFiles, check_place, write_proof
 from layer2.cli._session import GONE, driver, reader, unfinished
 from layer2.cli._text import utc
 from layer2.cli._views import event_json, state_line, transfer_json, transfer_table, transfers_table
+from layer2.connect import token_of
 from layer2.transfers import read_transfers
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ async def _write_kept(
         proof = await proof_of(transfer.id)
         async with reader(cli, config.with_changes(lightning=None, signer=None)) as (manager, _):
             with cli.working("checking the proof"):
-                return await write_proof(manager, proof, path)
+                return await write_proof(manager, proof, path, decimals=token_of(config).decimals)
     except (NotFound, ProofError) as error:
         error.hint = f"layer2 transfers resume {transfer.id} makes it, once the transfer is settled"
         raise
