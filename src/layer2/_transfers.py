@@ -430,7 +430,7 @@ class TransferService:
                 error.hint = "nothing was begun: ask again, with more time"
             raise
         except TaskCancelled as error:
-            left_s: Timeout = DEFAULT
+            left_s = self._operations.default_timeout_s
             if isinstance(timeout, int | float):
                 left_s = max(0.0, timeout - (asyncio.get_running_loop().time() - began_s))
             await self._abandon(error, await self._stored(ids), left_s)
