@@ -78,6 +78,18 @@ def test_a_store_that_was_moved_is_taken_over_where_it_is(run, settings, environ
     assert run("transfers", "resume").code == 0
 
 
+def test_a_copy_of_ones_own_store_is_none_of_the_providers(run, signer, environment):
+    assert run("transfers", "resume").code == 0
+    assert run("backup", "copy.db").code == 0
+    assert run("backup", "copy of the provider.db", "--provider").code == 0
+    for copy, right, wrong in (("copy.db", [], ["--provider"]), ("copy of the provider.db", ["--provider"], [])):
+        refused = run("restore", copy, "--replace", "--json", *wrong)
+        assert refused.code == ExitCode.STORAGE
+        assert refused.json["error"]["type"] == "UntrustedCopy"
+        assert "another kind of store" in refused.json["error"]["message"]
+        assert run("restore", copy, "--replace", *right).code == 0
+
+
 def test_what_to_restore_must_be_said(run, settings):
     assert run("restore").code == ExitCode.USAGE
     assert run("restore", "copy.db", "--in-place").code == ExitCode.USAGE

@@ -12,6 +12,7 @@ import pytest
 from layer2.errors import ConfigurationError, StorageError, StoreInUse, UntrustedCopy
 from layer2.signers import LocalSigner
 from layer2.storage import Store, contents, copy_key, restore_copy, swaps
+from layer2.swaps import Role
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ async def test_a_copy_whose_rows_will_not_be_marked_as_restored_is_refused(url, 
 
 @pytest.fixture
 async def key():
-    return await copy_key(LocalSigner(b"\x01" * 32))
+    return await copy_key(LocalSigner(b"\x01" * 32), Role.CLIENT)
 
 
 @pytest.fixture
@@ -171,9 +172,43 @@ async def test_whatever_was_changed_in_a_copy_is_seen(url, target, authenticated
 
 
 async def test_the_copy_of_another_account_is_not_ours(url, authenticated, clock):
-    other = await copy_key(LocalSigner(b"\x02" * 32))
+    other = await copy_key(LocalSigner(b"\x02" * 32), Role.CLIENT)
     with pytest.raises(UntrustedCopy, match="another key"):
         await restore_copy(url, authenticated, clock=clock, key=other, replace=True)
+
+
+async def test_a_copy_of_one_kind_of_store_is_no_copy_of_the_other(tmp_path, clock):
+    """With one key for both, who can write the backups could give a provider its own client's copy, or the other way round."""
+    signer = LocalSigner(b"\x01" * 32)
+    async with await Store.open(f"sqlite:///{tmp_path}/client.db", clock=clock) as store:
+        await store.backup(tmp_path / "copy.db", key=await copy_key(signer, Role.CLIENT))
+    providers = await copy_key(signer, Role.PROVIDER)
+    with pytest.raises(UntrustedCopy, match="another kind of store"):
+        await restore_copy(f"sqlite:///{tmp_path}/provider.db", tmp_path / "copy.db", clock=clock, key=providers)
+    assert not (tmp_path / "provider.db").exists()
+
+
+async def test_a_store_whose_transfers_show_that_it_is_of_the_other_kind_is_not_taken_over(
+    url, target, copy, clock, make_swap, tmp_path
+):
+    """Though nobody vouches for the copy."""
+    before = target.read_bytes()
+    for role, hint in (Role.PROVIDER, "add --provider"), (Role.CLIENT, "without --provider"):
+        theirs = f"sqlite:///{tmp_path}/{role.value}.db"
+        async with await Store.open(theirs, clock=clock) as store:
+            await store.run(swaps.insert_swap, make_swap(7, role=role), at_ms=1)
+            await store.backup(tmp_path / f"copy of {role.value}.db")
+        (other,) = set(Role) - {role}
+        with pytest.raises(StorageError, match=f"the store of a {role.value}") as caught:
+            await restore_copy(
+                url, tmp_path / f"copy of {role.value}.db", clock=clock, key=None, role=other, replace=True
+            )
+        assert hint in caught.value.hint
+        assert target.read_bytes() == before
+        with pytest.raises(StorageError, match=f"the store of a {role.value}"):
+            await Store.open(theirs, clock=clock, adopt=True, role=other)
+        await (await Store.open(theirs, clock=clock)).close()  # it was left as it is
+    await restore_copy(url, copy, clock=clock, key=None, role=Role.CLIENT, replace=True)
 
 
 async def test_where_the_store_is_lost_nothing_stands_in_the_way(url, target, copy, clock):

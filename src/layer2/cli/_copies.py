@@ -55,7 +55,7 @@ async def backup(
 ) -> None:
     """Copy the store to a file. Works beside a running service; the copy is consistent. It holds secrets: keep it safe."""
     clock = SystemClock()
-    key = await _key(cli)
+    key = await _key(cli, _role(provider))
     with cli.working("copying the store"):
         async with await Store.open(_url(cli, provider=provider), clock=clock, read_only=True) as store:
             if force:
@@ -109,15 +109,18 @@ async def restore(
     url, clock = _url(cli, provider=provider), SystemClock()
     if in_place and url.startswith("sqlite:///") and not await asyncio.to_thread(Path(url[10:]).is_file):
         raise StorageError(f"there is no store at {url[10:]}", hint="name the file of a copy", url=url)
-    key = None if in_place or unauthenticated else await _key(cli)
+    role = _role(provider)
+    key = None if in_place or unauthenticated else await _key(cli, role)
     if file is not None and key is None and not unauthenticated:
         raise UntrustedCopy.because(
             "without a signer nobody can tell whether the copy was changed: configure [signer]", url
         )
     waiting: list[StoredSwap] = []
     with cli.working("restoring the store"):
-        aside = None if file is None else await restore_copy(url, file, clock=clock, key=key, replace=replace)
-        async with await Store.open(url, clock=clock, adopt=True) as store:
+        aside = None
+        if file is not None:
+            aside = await restore_copy(url, file, clock=clock, key=key, role=role, replace=replace)
+        async with await Store.open(url, clock=clock, adopt=True, role=role) as store:
             held = await store.run(contents)
             while page := await store.run(swaps.page_active, after_id=waiting[-1].id if waiting else None, limit=_PAGE):
                 waiting += page
@@ -146,9 +149,13 @@ async def restore(
     return ExitCode.OK
 
 
-async def _key(cli: Cli) -> bytes | None:
+def _role(provider: bool) -> Role:
+    return Role.PROVIDER if provider else Role.CLIENT
+
+
+async def _key(cli: Cli, role: Role) -> bytes | None:
     signer = await load_signer(cli.config)
-    return None if signer is None else await copy_key(signer)
+    return None if signer is None else await copy_key(signer, role)
 
 
 def _url(cli: Cli, *, provider: bool) -> str:

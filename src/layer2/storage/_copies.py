@@ -21,6 +21,7 @@ from layer2.storage._sqlite import LockFile, mark_as_copy, sync_folder
 
 if TYPE_CHECKING:
     from layer2._clock import Clock
+    from layer2.swaps import Role
 
 __all__ = ["restore_copy"]
 
@@ -28,7 +29,9 @@ _BESIDE: Final = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a database; with another file's, a database is destroyed."""
 
 
-async def restore_copy(url: str, copy: Path, *, clock: Clock, key: bytes | None, replace: bool = False) -> Path | None:
+async def restore_copy(
+    url: str, copy: Path, *, clock: Clock, key: bytes | None, role: Role | None = None, replace: bool = False
+) -> Path | None:
     """Put ``copy`` in the place of the store at ``url``. It opens there with ``Store.open(..., adopt=True)`` only.
 
     Args:
@@ -36,6 +39,7 @@ async def restore_copy(url: str, copy: Path, *, clock: Clock, key: bytes | None,
         copy: what ``Store.backup`` wrote, or the file of a store whose process is gone. It is read, not moved.
         key: what ``copy_key`` gives: the copy must be authenticated under it. None: whatever is in the copy is believed, whoever
             put it there. It begins no payment and no lock, but it may lie about what it follows.
+        role: whose store it must be, if its transfers show that; None: anybody's.
         clock: gives the name under which a store that is there is kept.
         replace: move a store that is there aside, instead of refusing.
 
@@ -46,12 +50,12 @@ async def restore_copy(url: str, copy: Path, *, clock: Clock, key: bytes | None,
         ConfigurationError: the URL cannot be read, or is that of a store in memory.
         StoreInUse: a process has the store, or the copy, open.
         UntrustedCopy: the copy is not what was authenticated under ``key``.
-        StorageError: a store is there and ``replace`` is False; the copy is damaged, or no store; on PostgreSQL.
+        StorageError: a store is there and ``replace`` is False; the copy is damaged, no store, or of the other role; on PostgreSQL.
     """
     stamp = datetime.fromtimestamp(clock.now_ms() // 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
     target = _file_of(url)
     try:
-        return await asyncio.to_thread(_place, target, url, copy, stamp, replace, key)
+        return await asyncio.to_thread(_place, target, url, copy, stamp, replace, key, role)
     except OSError as exc:
         raise StorageError(f"{copy} could not be put at {target}: {exc.strerror or exc}", url=url) from exc
     except sqlite3.Error as exc:
@@ -74,7 +78,9 @@ def _file_of(url: str) -> Path:
     return Path(str(parsed.database))
 
 
-def _place(target: Path, url: str, copy: Path, stamp: str, replace: bool, key: bytes | None) -> Path | None:
+def _place(
+    target: Path, url: str, copy: Path, stamp: str, replace: bool, key: bytes | None, role: Role | None
+) -> Path | None:
     target, copy = target.absolute().resolve(), copy.absolute().resolve()
     if copy == target:
         raise StorageError(f"{copy} is the store itself", hint="name the copy", url=url)
@@ -92,7 +98,7 @@ def _place(target: Path, url: str, copy: Path, stamp: str, replace: bool, key: b
             )
         fresh = target.with_name(f"{target.name}.restoring")
         try:
-            _copy_checked(copy, fresh, url, key)
+            _copy_checked(copy, fresh, url, key, role)
             aside = _move_aside(target, stamp)
             fresh.rename(target)
         finally:
@@ -118,7 +124,7 @@ def _refuse_if_open(copy: Path) -> None:
             os.close(fd)
 
 
-def _copy_checked(copy: Path, fresh: Path, url: str, key: bytes | None) -> None:
+def _copy_checked(copy: Path, fresh: Path, url: str, key: bytes | None, role: Role | None) -> None:
     for path in _with_companions(fresh):
         path.unlink(missing_ok=True)
     os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
@@ -135,7 +141,7 @@ def _copy_checked(copy: Path, fresh: Path, url: str, key: bytes | None) -> None:
         mark_as_copy(to, copy, url)
         write_mac(to, None)
     # Whether this version can open it is known before anything is moved.
-    session = Session(f"sqlite:///{fresh}", read_only=False, adopt=True)
+    session = Session(f"sqlite:///{fresh}", read_only=False, adopt=True, role=role)
     try:
         session.open()
     finally:

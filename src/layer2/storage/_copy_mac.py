@@ -18,22 +18,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from layer2.protocol import Signer
+    from layer2.swaps import Role
 
 __all__ = ["check_mac", "copy_key", "write_mac"]
 
 MAC: Final = "copy_mac"
-_LABEL: Final = b"layer2 backup v1"
 _DOMAIN: Final = b"layer2 copy of a store 1"
 _SCHEMA: Final = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
 
 
-async def copy_key(signer: Signer) -> bytes:
+async def copy_key(signer: Signer, role: Role) -> bytes:
     """The key (32 bytes) under which the copies of an account's stores are authenticated.
+
+    Args:
+        signer: of the account.
+        role: whose stores: client and provider have a key each, so that nobody can put a copy of the one in the place of the other.
 
     Raises:
         SignerError: the signer refused.
     """
-    return await derive_secret(signer, _LABEL)
+    return await derive_secret(signer, f"layer2 backup v2 {role.value}".encode())
 
 
 def write_mac(database: sqlite3.Connection, key: bytes | None) -> None:
@@ -54,7 +58,9 @@ def check_mac(database: sqlite3.Connection, key: bytes, copy: Path, url: str) ->
     if not found:
         raise UntrustedCopy.because(f"{copy} carries no MAC: it was not written by `layer2 backup` with a signer", url)
     if len(found) > 1 or not hmac.compare_digest(str(found[0]).encode(), _mac(database, key).encode()):
-        raise UntrustedCopy.because(f"{copy} was changed after it was taken, or taken with another key", url)
+        raise UntrustedCopy.because(
+            f"{copy} was changed after it was taken, or taken with another key or of another kind of store", url
+        )
 
 
 def _mac(database: sqlite3.Connection, key: bytes) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from layer2.errors import ConfigurationError, StorageError
 from layer2.storage._tables import evm_tx, meta, operation, swap
+
+if TYPE_CHECKING:
+    from layer2.swaps import Role
 
 __all__ = ["EPOCH", "bind_chain", "claim_identity", "epoch", "get_meta", "next_preimage_time", "owner", "set_meta"]
 
@@ -57,7 +60,20 @@ def owner(conn: Connection) -> str | None:
     return get_meta(conn, _OWNER)
 
 
-def claim_identity(conn: Connection, url: str, fingerprint: str, token: str, *, adopt: bool) -> str:
+def _check_role(conn: Connection, url: str, role: Role) -> None:
+    other = conn.execute(select(swap.c.role).where(swap.c.role != role.value).limit(1)).scalar_one_or_none()
+    if other is not None:
+        option = "do it without --provider" if role.value == "provider" else "add --provider"
+        raise StorageError(
+            f"what is to be taken over is the store of a {other}, not of a {role.value}",
+            hint=f"{option}, or name another copy",
+            url=url,
+        )
+
+
+def claim_identity(
+    conn: Connection, url: str, fingerprint: str, token: str, *, adopt: bool, role: Role | None = None
+) -> str:
     """Check that this is the store itself and no copy of it, write down who owns it now, and give its instance id.
 
     Args:
@@ -66,15 +82,18 @@ def claim_identity(conn: Connection, url: str, fingerprint: str, token: str, *, 
         fingerprint: what a copy does not share.
         token: of the process that opens it.
         adopt: take a copy over: it becomes a store of its own, in a new epoch.
+        role: whose store it must be, if it is taken over; None: anybody's.
 
     Raises:
-        StorageError: it is a copy, and ``adopt`` is False.
+        StorageError: it is a copy, and ``adopt`` is False; or it is of the other role.
     """
     instance = get_meta(conn, _INSTANCE)
     if instance is None:
         instance = secrets.token_hex(16)
         set_meta(conn, EPOCH, "0")
     elif adopt:
+        if role is not None:
+            _check_role(conn, url, role)
         instance = secrets.token_hex(16)
         _begin_epoch(conn, url)
     elif (recorded := get_meta(conn, _FINGERPRINT)) != fingerprint:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from layer2._clock import Clock
+    from layer2.swaps import Role
 
 __all__ = ["Store"]
 
@@ -55,6 +56,7 @@ class Store:
         read_only: bool = False,
         inline: bool = False,
         adopt: bool = False,
+        role: Role | None = None,
         standby: bool = False,
     ) -> Self:
         """Open the store at ``url`` and bring it to this version's schema.
@@ -65,6 +67,7 @@ class Store:
             read_only: beside a running service: no lock, no migration, no write.
             inline: no thread.
             adopt: take over a copy of a store whose original is gone (``layer2 restore``).
+            role: with ``adopt``: whose store it must be, if its transfers show that.
             standby: while another process has the store, wait until it gives it up or dies, instead of raising.
 
         Raises:
@@ -74,15 +77,17 @@ class Store:
         """
         while True:
             try:
-                return await cls._open(url, clock=clock, read_only=read_only, inline=inline, adopt=adopt)
+                return await cls._open(url, clock=clock, read_only=read_only, inline=inline, adopt=adopt, role=role)
             except StoreInUse:
                 if not standby:
                     raise
             await clock.sleep(STANDBY_POLL_S)
 
     @classmethod
-    async def _open(cls, url: str, *, clock: Clock, read_only: bool, inline: bool, adopt: bool) -> Self:
-        session = Session(url, read_only=read_only, adopt=adopt)
+    async def _open(
+        cls, url: str, *, clock: Clock, read_only: bool, inline: bool, adopt: bool, role: Role | None
+    ) -> Self:
+        session = Session(url, read_only=read_only, adopt=adopt, role=role)
         if inline:
             return cls(session, None, session.open(), clock)
         executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="layer2-store")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from layer2.swaps import Role
+
 __all__ = ["Session", "StoreInfo"]
 
 T = TypeVar("T")
@@ -60,11 +62,12 @@ def make_backend(url: str, *, read_only: bool) -> SqliteBackend | PostgresqlBack
 class Session:
     """Everything here runs on one thread: the runner's, or the caller's if inline."""
 
-    def __init__(self, url: str, *, read_only: bool, adopt: bool) -> None:
+    def __init__(self, url: str, *, read_only: bool, adopt: bool, role: Role | None = None) -> None:
         self._backend = make_backend(url, read_only=read_only)
         self.url = self._backend.url
         self._read_only = read_only
         self._adopt = adopt
+        self._role = role
         self._token = secrets.token_hex(16)
         self._engine: Engine | None = None
         self._conn: Connection | None = None
@@ -98,7 +101,7 @@ class Session:
                     self._backend.check_foreign(conn)
                 migrate(conn, self.url)
                 instance = claim_identity(
-                    conn, self.url, self._backend.fingerprint(conn), self._token, adopt=self._adopt
+                    conn, self.url, self._backend.fingerprint(conn), self._token, adopt=self._adopt, role=self._role
                 )
         return StoreInfo(url=self.url, read_only=self._read_only, instance_id=instance, durability=durability)
 
