@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
@@ -170,6 +171,11 @@ class Transfer:
     act_by: int | None
     """Unix seconds by which a process must drive it again; None if nothing of ours is bound."""
     _host: TransferHost = field(repr=False)
+
+    def to_json(self) -> str:
+        """What it shows, as JSON text; amounts are decimal strings. A handle is not made from it: ask a manager by the ``id``."""
+        shown = {each.name: getattr(self, each.name) for each in fields(self) if not each.name.startswith("_")}
+        return json.dumps({**shown, "quote": json.loads(self.quote.to_json())})
 
     def events(self) -> AsyncIterator[TransferEvent]:
         """Its history, then what happens, ending as soon as its state is final. Any number of readers; each gets every step.

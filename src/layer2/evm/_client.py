@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from layer2._values import Bytes, Uint, Value
+from layer2.addresses import EvmAddress
 from layer2.errors import NodeError, Reverted, UnexpectedReply, ValidationError
 from layer2.evm._abi import decode_revert
 from layer2.evm._fields import (
@@ -25,8 +27,6 @@ from layer2.evm._rpc_error import RpcError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from layer2.addresses import EvmAddress
 
 __all__ = ["BlockRef", "EvmClient", "FeeHistory", "Header", "Log", "Receipt", "translate_rpc_error"]
 
@@ -53,29 +53,29 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Log:
+class Log(Value):
     """An event, with where it stands."""
 
     address: EvmAddress
-    topics: tuple[bytes, ...]
-    data: bytes
+    topics: tuple[Bytes, ...]
+    data: Bytes
     block_number: int
-    block_hash: bytes
-    tx_hash: bytes
+    block_hash: Bytes
+    tx_hash: Bytes
     log_index: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
+class Receipt(Value):
     """What became of a transaction in one block; only meaningful while that block is canonical."""
 
-    tx_hash: bytes
+    tx_hash: Bytes
     block_number: int
-    block_hash: bytes
+    block_hash: Bytes
     index: int
     succeeded: bool
     gas_used: int
-    fee_wei: int
+    fee_wei: Uint
     """All that it cost: execution, and on the OP Stack the L1 and operator fees."""
     contract: EvmAddress | None
     logs: tuple[Log, ...]

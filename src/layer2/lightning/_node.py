@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from layer2._values import Bytes, Uint, Value
+
 __all__ = [
     "HeldHtlc",
     "InvoiceRecord",
@@ -51,47 +53,47 @@ class PaymentState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodeInfo:
+class NodeInfo(Value):
     """Who the node is and whether it is ready."""
 
-    node_id: bytes
+    node_id: Bytes
     alias: str
     network: str
     """``mainnet``, ``testnet``, ``signet``, ``simnet`` or ``regtest``."""
     block_height: int
     synced_to_chain: bool
     version: str
-    spendable_msat: int
+    spendable_msat: Uint
     """What it can send over its channels, at most."""
-    receivable_msat: int
+    receivable_msat: Uint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeldHtlc:
+class HeldHtlc(Value):
     """One part of a payment that has arrived for an invoice."""
 
-    amount_msat: int
+    amount_msat: Uint
     expiry_height: int
     """Block height at which the other side can take it back."""
     accept_height: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InvoiceRecord:
+class InvoiceRecord(Value):
     """An invoice as its node knows it."""
 
-    payment_hash: bytes
+    payment_hash: Bytes
     text: str = field(repr=False)
     state: InvoiceState
-    amount_msat: int
+    amount_msat: Uint
     """As asked; 0 if any amount."""
-    received_msat: int
+    received_msat: Uint
     created_at: int
     expires_at: int
     is_hold: bool
     htlcs: tuple[HeldHtlc, ...] = ()
     """The parts held now, or settled."""
-    preimage: bytes | None = field(default=None, repr=False)
+    preimage: Bytes | None = field(default=None, repr=False)
 
     @property
     def lowest_expiry_height(self) -> int | None:
@@ -100,19 +102,19 @@ class InvoiceRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PaymentRecord:
+class PaymentRecord(Value):
     """A payment as its node knows it."""
 
-    payment_hash: bytes
+    payment_hash: Bytes
     state: PaymentState
-    amount_msat: int = 0
-    fee_msat: int = 0
-    preimage: bytes | None = field(default=None, repr=False)
+    amount_msat: Uint = 0
+    fee_msat: Uint = 0
+    preimage: Bytes | None = field(default=None, repr=False)
     """Present exactly if it succeeded; verified against the hash."""
     failure_reason: str | None = None
     highest_expiry_height: int | None = None
     """Latest height at which a part in flight comes back on its own."""
-    in_flight_msat: int = 0
+    in_flight_msat: Uint = 0
     """What its parts in flight have taken out of the channels, fees included; 0 where that is not known."""
 
 

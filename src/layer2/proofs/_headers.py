@@ -48,7 +48,7 @@ HEADER_FIELDS: Final[tuple[tuple[str, int], ...]] = (
 _COUNTS: Final = (15, 16, 17, 20, 21)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BlockHeader:
     """A header by its fields. ``rlp`` is what ``hash`` is the Keccak-256 of."""
 
@@ -72,7 +72,7 @@ class BlockHeader:
             fields = _fields(decode(rlp))
         except RlpError as error:
             raise ProofError(f"the block header is malformed: {error}", check="header") from error
-        return cls(rlp, fields)
+        return cls(rlp=rlp, fields=fields)
 
     @classmethod
     def from_json_rpc(cls, block: Mapping[str, object]) -> Self:

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 from layer2._crypto import keccak256
 from layer2._rlp import Item, RlpError, decode, decode_int, encode, encode_int
+from layer2._values import Bytes, Value
 from layer2.errors import ProofError
 from layer2.proofs._hexadecimal import data, quantity
 
@@ -23,25 +24,25 @@ _TYPES: Final = (0, 1, 2, 3, 4, DEPOSIT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Log:
+class Log(Value):
     """One event: who emitted it, what it can be found by, and the rest."""
 
-    address: bytes
-    topics: tuple[bytes, ...]
-    data: bytes
+    address: Bytes
+    topics: tuple[Bytes, ...]
+    data: Bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
+class Receipt(Value):
     """What a transaction did."""
 
     type: int
     status: int | None
     """1 success, 0 failure; None before Byzantium."""
-    post_state: bytes | None = None
+    post_state: Bytes | None = None
     """State root after the transaction, before Byzantium."""
     cumulative_gas_used: int
-    bloom: bytes
+    bloom: Bytes
     logs: tuple[Log, ...]
     deposit_nonce: int | None = None
     deposit_version: int | None = None
