@@ -81,7 +81,9 @@ async def test_a_fee_above_the_bound_is_refused_before_anything_is_asked_for(wor
 async def test_an_invoice_that_our_own_node_has_paid_is_not_paid_by_a_swap_too(world, requests_of):
     requests = requests_of()
     price = await requests.price(SwapDirection.SUBMARINE, AMOUNT, max_fee_sat=5_000, pays_itself=True)
-    text = (await world.node.create_invoice(amount_msat=AMOUNT * 1000)).text
+    payee = world.lightning.add_node("payee")
+    world.lightning.open_channel(world.merchant.node_id, payee.node_id, local_msat=10**9, remote_msat=10**9)
+    text = (await payee.create_invoice(amount_msat=AMOUNT * 1000)).text
     await world.merchant.pay(text, fee_limit_msat=1_000, cltv_limit=400, time_limit_s=5)
     with pytest.raises(SwapRefused, match="has paid this invoice") as caught:
         await requests.submarine(text, price, max_fee_sat=5_000, own_invoice=False)
