@@ -57,12 +57,13 @@ async def test_routing_gets_only_what_the_providers_fee_leaves_of_the_bound(worl
     assert made.routing_fee_limit_msat == 30_000
 
 
-@pytest.mark.parametrize("fees", [{"ppm": -10_000, "base": 0}, {"ppm": -1, "base": 0}])
-async def test_a_fee_below_zero_is_none(world, requests_of, fees):
-    """It would raise what may be spent on routing above the bound."""
+@pytest.mark.parametrize("fees", [{"ppm": -10_000, "base": 0}, {"ppm": -1, "base": 0}, {"ppm": 10**400, "base": 0}])
+async def test_a_fee_that_is_no_amount_is_none(world, requests_of, fees):
+    """Below zero it would raise what may be spent on routing above the bound."""
     requests = requests_of(fees=Fees.model_construct(**fees))
-    with pytest.raises(SwapRefused):
-        await deal(requests, SwapDirection.REVERSE, world, 5_000)
+    for direction in SwapDirection:
+        with pytest.raises(SwapRefused):
+            await deal(requests, direction, world, 5_000)
 
 
 async def test_a_provider_without_depths_is_refused(world, requests_of):

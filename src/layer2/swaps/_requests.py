@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from layer2._clock import Clock
 from layer2.addresses import EvmAddress
-from layer2.assets import AssetForm, convert_amount
+from layer2.assets import MAX_AMOUNT, AssetForm, convert_amount
 from layer2.errors import (
     AmountError,
     Expired,
@@ -228,6 +228,8 @@ class SwapRequests:
     ) -> Price:
         token = self._to_token(amount_sat)
         fee_sat = -(-amount_sat * pair.fees.ppm // 1_000_000) + self._to_sat(pair.fees.base)
+        if not 0 <= fee_sat <= MAX_AMOUNT:
+            raise SwapRefused("the provider's fee is no amount", rule="fee", hint="ask another provider")
         fee_sat = self._to_sat(token_units(fee_sat, self.place.token, up=True))
         timing = self.place.timing
         submarine = direction is SwapDirection.SUBMARINE
