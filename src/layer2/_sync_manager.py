@@ -71,6 +71,10 @@ class TransferSync(Twin):
         """See ``Transfer.act_by``."""
         return self._async.act_by
 
+    def to_json(self) -> str:
+        """See ``Transfer.to_json``."""
+        return self._portal.call_plain(self._async.to_json, what="to_json")
+
     def events(self) -> SyncIterator[TransferEvent]:
         """See ``Transfer.events``."""
         return self._portal.iterate(self._async.events, what="events")

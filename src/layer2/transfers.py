@@ -181,6 +181,9 @@ class Transfer:
         """Its history, then what happens, ending as soon as its state is final. Any number of readers; each gets every step.
 
         What comes after that, as that it need not be watched any more, is in the history that later calls begin with.
+
+        Raises:
+            AsyncRuntimeError: the manager was closed meanwhile.
         """
         return self._host.transfer_events(self.id)
 

@@ -94,3 +94,20 @@ async def test_a_loop_that_ends_meanwhile_ends_it(tmp_path: Path) -> None:
     async with asyncio.timeout(10):
         # The store's own thread gives the lock up a moment later.
         await (await Store.open(config.store_url, clock=SystemClock(), standby=True)).close()
+
+
+async def test_whoever_follows_a_transfer_is_told(config: Layer2Config) -> None:
+    async with Layer2Manager(config) as manager:
+        await manager.initialize_all_async()
+        transfer = await manager.start_cross_layer_transfer_async(BTC, 20_000, P.LIGHTNING, P.BOB, payer="anyone")
+        steps = transfer.events()
+        first = await anext(steps)
+        following = asyncio.ensure_future(anext(steps))
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        with pytest.raises(AsyncRuntimeError, match="closed"):
+            await following
+    async with Layer2Manager(config) as after:
+        await after.initialize_all_async()
+        again = await after.get_transfer_async(transfer.id)
+        assert await anext(again.events()) == first

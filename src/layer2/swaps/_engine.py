@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from typing import Final, Protocol
 from layer2._clock import Clock
 from layer2._health import TaskHealth
 from layer2._observe import log_event
+from layer2.errors import AsyncRuntimeError
 from layer2.lightning import LightningNode
 from layer2.swaps._act import Actor
 from layer2.swaps._act_by import act_by, run_again_by
@@ -61,7 +63,7 @@ class SwapEngine:
         self._on_change = on_change
         self._open: dict[str, StoredSwap] = {}
         self._on_alarm = on_alarm
-        self._listeners: dict[str, set[asyncio.Queue[StoredSwap]]] = {}
+        self._listeners: dict[str, set[asyncio.Queue[StoredSwap | None]]] = {}
         self._closed = False
         self._beginning: set[asyncio.Task[StoredSwap]] = set()
         actor = Actor(
@@ -90,6 +92,8 @@ class SwapEngine:
             return
         self._closed = True
         await self._driver.close()
+        for queue in itertools.chain(*self._listeners.values()):
+            queue.put_nowait(None)
         log_unfinished(self.open_swaps)
 
     @property
@@ -156,8 +160,12 @@ class SwapEngine:
         return await self._store.load(swap_id)
 
     async def follow(self, swap_id: str) -> AsyncGenerator[StoredSwap, None]:
-        """The swap now and after each change, ending after a final state."""
-        queue: asyncio.Queue[StoredSwap] = asyncio.Queue()
+        """The swap now and after each change, ending after a final state.
+
+        Raises:
+            AsyncRuntimeError: the engine was closed, so that nothing changes any more.
+        """
+        queue: asyncio.Queue[StoredSwap | None] = asyncio.Queue()
         listeners = self._listeners.setdefault(swap_id, set())
         listeners.add(queue)
         try:
@@ -165,7 +173,11 @@ class SwapEngine:
             yield swap
             version = swap.version
             while not swap.state.final:
-                swap = await queue.get()
+                changed = None if self._closed else await queue.get()
+                if changed is None:
+                    hint = "whoever opens the store next goes on with it"
+                    raise AsyncRuntimeError("what drives the transfers was closed", hint=hint)
+                swap = changed
                 if swap.version > version:
                     version = swap.version
                     yield swap
