@@ -348,7 +348,7 @@ def names() -> str:
     import layer2
 
     constants: dict[str, str] = {}
-    for module in ("assets", "addresses", "protocol", "transactions", "transfers", "proofs/_proof"):
+    for module in ("_observe", "assets", "addresses", "protocol", "transactions", "transfers", "proofs/_proof"):
         constants |= attribute_docs(ast.parse((ROOT / "src" / "layer2" / f"{module}.py").read_text()).body)
     rows = []
     for name in sorted(layer2.__all__, key=str.lower):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from layer2._clock import Clock, SystemClock
     from layer2._health import Health, HealthState, ProtocolHealth, TaskHealth
-    from layer2._observe import Event
+    from layer2._observe import TRANSFER_ID, TX_ID, Event
     from layer2.addresses import Address, EvmAddress, InvoiceText, LightningAddress, LnurlPay, NodeId, parse_address
     from layer2.assets import BTC, ETH, AssetForm, AssetId, AssetRegistry
     from layer2.config import (
@@ -85,6 +85,8 @@ __all__ = [
     "BTC",
     "DEFAULT",
     "ETH",
+    "TRANSFER_ID",
+    "TX_ID",
     "Address",
     "AddressError",
     "AmountError",
@@ -200,6 +202,8 @@ _HOME = {
     "ConfigurationError": "errors",
     "ConnectionPoolConfig": "config",
     "DEFAULT": "protocol",
+    "TRANSFER_ID": "_observe",
+    "TX_ID": "_observe",
     "Depth": "transactions",
     "DepthPolicy": "terms",
     "DepthRule": "config",

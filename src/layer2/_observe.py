@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from layer2._clock import Clock, SystemClock
 from layer2._config_secret import Secret
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
 __all__ = [
+    "TRANSFER_ID",
+    "TX_ID",
     "Event",
     "EventDispatcher",
     "get_logger",
@@ -33,11 +35,12 @@ __all__ = [
     "operation_context",
     "redact",
     "span",
-    "transfer_context",
 ]
 
-_transfer_id: ContextVar[str | None] = ContextVar("layer2_transfer_id", default=None)
-_tx_id: ContextVar[str | None] = ContextVar("layer2_tx_id", default=None)
+TRANSFER_ID: Final[ContextVar[str | None]] = ContextVar("layer2_transfer_id", default=None)
+"""The id of the transfer for which the running code works: also that of callbacks, and of a signer or node of your own."""
+TX_ID: Final[ContextVar[str | None]] = ContextVar("layer2_tx_id", default=None)
+"""The id of the transaction for which the running code works, as text: ``bob:...`` or ``lightning:...``."""
 
 _CODE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+", re.ASCII)
 _SECRET_NAME = re.compile(
@@ -61,19 +64,14 @@ def operation_context(*, transfer_id: str | None = None, tx_id: object = None) -
     """Inside, every record and event carries these ids unless it names its own."""
     tokens = []
     if transfer_id is not None:
-        tokens.append((_transfer_id, _transfer_id.set(transfer_id)))
+        tokens.append((TRANSFER_ID, TRANSFER_ID.set(transfer_id)))
     if tx_id is not None:
-        tokens.append((_tx_id, _tx_id.set(str(tx_id))))
+        tokens.append((TX_ID, TX_ID.set(str(tx_id))))
     try:
         yield
     finally:
         for variable, token in reversed(tokens):
             variable.reset(token)
-
-
-def transfer_context() -> tuple[str | None, str | None]:
-    """The transfer id and the transaction id of the running code, if it has them."""
-    return _transfer_id.get(), _tx_id.get()
 
 
 def redact(name: str, value: Any) -> Any:
@@ -113,8 +111,8 @@ def log_event(logger: logging.Logger, level: int, code: str, message: str, **ext
     if not _CODE.fullmatch(code):
         raise ValidationError(f"{code!r} is not an event code such as swaps.lock_seen", field="code")
     exc_info = extra.pop("exc_info", None)
-    transfer_id = extra.pop("transfer_id", None) or _transfer_id.get()
-    tx_id = extra.pop("tx_id", None) or _tx_id.get()
+    transfer_id = extra.pop("transfer_id", None) or TRANSFER_ID.get()
+    tx_id = extra.pop("tx_id", None) or TX_ID.get()
     fields = {
         "event_code": code,
         "transfer_id": None if transfer_id is None else str(transfer_id),
@@ -171,8 +169,8 @@ class EventDispatcher:
     def emit(self, logger: logging.Logger, level: int, code: str, message: str, **extra: Any) -> Event:
         """Log with ``log_event`` and tell the callbacks."""
         log_event(logger, level, code, message, **extra)
-        transfer_id = extra.pop("transfer_id", None) or _transfer_id.get()
-        tx_id = extra.pop("tx_id", None) or _tx_id.get()
+        transfer_id = extra.pop("transfer_id", None) or TRANSFER_ID.get()
+        tx_id = extra.pop("tx_id", None) or TX_ID.get()
         extra.pop("exc_info", None)
         event = Event(
             code=code,
@@ -217,8 +215,7 @@ def span(name: str, **attributes: Any) -> Iterator[None]:
     if tracer is None:
         yield
         return
-    transfer_id, tx_id = transfer_context()
-    ids = {"transfer_id": transfer_id, "tx_id": tx_id}
+    ids = {"transfer_id": TRANSFER_ID.get(), "tx_id": TX_ID.get()}
     shown = {key: redact(key, value) for key, value in {**ids, **attributes}.items() if value is not None}
     # The exception itself is not recorded: its text and trace are the application's, and may quote what it was given.
     with tracer.start_as_current_span(

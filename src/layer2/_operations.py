@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 from layer2._metrics import Metrics
-from layer2._observe import span
+from layer2._observe import operation_context, span
 from layer2.errors import AsyncRuntimeError, AsyncTimeout, ConfigurationError, TaskCancelled, ValidationError
 from layer2.protocol import DEFAULT, Timeout
 
@@ -318,7 +318,12 @@ class Operations:
         self._calls.add(call)
         shown = (name or what).replace(" ", "_").replace("'", "")
         try:
-            with self._metrics.operation(shown), span(shown, transfer_id=transfer_id):
+            known = None if callable(tx_id) else tx_id
+            with (
+                self._metrics.operation(shown),
+                operation_context(transfer_id=transfer_id, tx_id=known),
+                span(shown),
+            ):
                 if cancel is None:
                     return await self._scoped(call, factory, exits=exit, slot=slot)
                 return await self._watched(call, cancel, factory, exits=exit, slot=slot)

@@ -9,6 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from layer2._observe import operation_context
 from layer2._proving import NotSettledError, Prover
 from layer2._quoting import quote_of_price
 from layer2._stored_transfers import page_of
@@ -269,6 +270,10 @@ class TransferService:
         price = await self._price(arguments)
         deal = await self._deal(arguments, price)
         begun(deal.id)
+        with operation_context(transfer_id=deal.id):
+            return await self._stored_deal(arguments, deal)
+
+    async def _stored_deal(self, arguments: TransferArguments, deal: Deal) -> StoredSwap:
         # Two at once could both take the last room below the bound.
         async with self._storing:
             self._ready().check_bound(deal)

@@ -9,8 +9,9 @@ import itertools
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from layer2._observe import TRANSFER_ID
 from layer2.errors import AsyncRuntimeError
 from layer2.evm._journal import TxRecord
 from layer2.transactions import EvmCall
@@ -55,6 +56,8 @@ class Job:
     nonce: int | None = None
     """The only one that it may have; None: the next free one."""
     progress: SubmitProgress
+    transfer_id: str | None = field(default_factory=TRANSFER_ID.get)
+    """For which transfer: other tasks than its own carry it out."""
     done: asyncio.Future[TxRecord]
     """Ends when a node has it, or with the error; cancelled with its caller."""
 

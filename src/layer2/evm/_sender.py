@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from layer2._observe import operation_context
 from layer2._signing import signer_address
 from layer2.errors import (
     AsyncRuntimeError,
@@ -320,7 +321,8 @@ class TxSender:
             while self._may_launch(exits=exits) and (job := self._queue.take(exits=exits)) is not None:
                 self._launching += 1
                 try:
-                    live = await self._launch(job)
+                    with operation_context(transfer_id=job.transfer_id):
+                        live = await self._launch(job)
                 except asyncio.CancelledError:
                     job.fail(
                         AsyncRuntimeError("it was closed while the transaction was made", money_may_have_moved=True)
@@ -436,8 +438,9 @@ class TxSender:
 
     async def _deliver(self, job: Job, live: LiveTx) -> None:
         try:
-            async with asyncio.timeout(self.settings.send_timeout_s):
-                await self._delivery.first(live)
+            with operation_context(transfer_id=job.transfer_id, tx_id=self._delivery.tx_id(live)):
+                async with asyncio.timeout(self.settings.send_timeout_s):
+                    await self._delivery.first(live)
             job.finish(live.record)
         except TimeoutError:
             job.fail(self._delivery.unknown(live))

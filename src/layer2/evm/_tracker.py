@@ -7,7 +7,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from layer2._observe import log_event
+from layer2._observe import log_event, operation_context
 from layer2.errors import Layer2Error
 from layer2.evm._journal import TxState
 from layer2.evm._live import Inclusion, LivePool, LiveTx
@@ -202,10 +202,11 @@ class Tracker:
 
     async def _send(self, live: LiveTx, steps: int) -> None:
         try:
-            if steps:
-                await self._delivery.raise_price(live, times=steps)
-            else:
-                await self._delivery.again(live)
+            with operation_context(tx_id=self._delivery.tx_id(live)):
+                if steps:
+                    await self._delivery.raise_price(live, times=steps)
+                else:
+                    await self._delivery.again(live)
         except Layer2Error as error:
             self._warn("evm.resend_failed", live, f"could not be sent again: {error}")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from layer2._clock import Clock
 from layer2._crypto import sha256
 from layer2._inputs import check_whole
+from layer2._observe import operation_context
 from layer2._operations import Operations
 from layer2.addresses import Address, InvoiceText, LightningAddress, LnurlPay, NodeId, parse_address
 from layer2.assets import AssetId, check_amount
@@ -266,14 +267,17 @@ class LightningNetwork(NodeLayer):
                 decision = await self._journal.finish(key, digest, decision)
         if isinstance(address, NodeId):
             preimage = _decided_preimage(decision, key)
-            return await self._keysend(address, amount * 1000, preimage, begun, earlier)
+            begun.append(tx_id_of(sha256(preimage)))
+            with operation_context(tx_id=begun[-1]):
+                return await self._keysend(address, amount * 1000, preimage, earlier)
         invoice = _decided_invoice(decision, address, key)
         amount_msat = payment_msat(invoice, amount)
         begun.append(tx_id_of(invoice.payment_hash))
         payment = LightningPayment(
             invoice=invoice.text, amount_msat=amount_msat if invoice.amount_msat is None else None
         )
-        return await self._pay(invoice, payment, earlier)
+        with operation_context(tx_id=begun[-1]):
+            return await self._pay(invoice, payment, earlier)
 
     async def _decide(self, address: InvoiceText | LightningAddress | LnurlPay | NodeId, amount: int) -> str:
         """What will be sent, as the journal keeps it: after this, asking again can only send the same.
@@ -292,10 +296,9 @@ class LightningNetwork(NodeLayer):
         return json.dumps({"invoice": invoice.text})
 
     async def _keysend(
-        self, node_id: NodeId, amount_msat: int, preimage: bytes, begun: list[TxId], earlier: Decision | None
+        self, node_id: NodeId, amount_msat: int, preimage: bytes, earlier: Decision | None
     ) -> PaymentRecord:
         payment_hash = sha256(preimage)
-        begun.append(tx_id_of(payment_hash))
         if earlier is not None and (known := await self._end_of(payment_hash, earlier)) is not None:
             return known
         return await self._node.keysend(
@@ -311,10 +314,16 @@ class LightningNetwork(NodeLayer):
         self, tx_id: TxId | str, *, timeout: Timeout = DEFAULT, cancel: asyncio.Event | None = None
     ) -> TxStatus:
         """What the node's record of a payment says now, after any restart. Without a record the outcome is UNKNOWN."""
-        self._ready("reading a payment's status")
-        payment_hash = read_tx_id(tx_id, LAYER).hash
-        record = await self._read(
-            "reading a payment's status", lambda: self._node.lookup_payment(payment_hash), timeout, cancel
+        what = "reading a payment's status"
+        self._ready(what)
+        parsed = read_tx_id(tx_id, LAYER)
+        record = await self._operations.run(
+            lambda: self._node.lookup_payment(parsed.hash),
+            timeout=timeout,
+            cancel=cancel,
+            what=what,
+            tx_id=parsed,
+            moves_money=False,
         )
         return status_of(record)
 

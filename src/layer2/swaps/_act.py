@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Literal, assert_never
 
 from layer2._clock import Clock
-from layer2._observe import log_event
+from layer2._observe import log_event, operation_context
 from layer2.errors import (
     Expired,
     FeeLimitExceeded,
@@ -257,12 +257,13 @@ class Actor:
             fee_limit_msat = deal.routing_fee_limit_msat
         ended = False
         try:
-            await self._node.pay(
-                terms.invoice,
-                fee_limit_msat=fee_limit_msat,
-                cltv_limit=cltv_limit,
-                time_limit_s=terms.timing.payment_time_limit_s,
-            )
+            with operation_context(tx_id=f"lightning:{terms.lock.preimage_hash.hex()}"):
+                await self._node.pay(
+                    terms.invoice,
+                    fee_limit_msat=fee_limit_msat,
+                    cltv_limit=cltv_limit,
+                    time_limit_s=terms.timing.payment_time_limit_s,
+                )
             await self._pay_answered(deal.id, first=first)
             ended = True
         except (PaymentFailed, Expired, InvoiceError) as error:
