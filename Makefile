@@ -72,14 +72,14 @@ test:
 # In CI a missing node fails the tests that need it; on a user's machine they are skipped, loudly.
 check: style
 	@$(MAKE) --no-print-directory nodes || { [ "$${CI:-}" != true ] && echo "GOING ON WITHOUT REAL NODES"; }
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=none test-real test-rest test-more
+	@$(MAKE) --no-print-directory --jobs=4 --output-sync=none test-real test-rest test-others test-more
 
 # Side by side: real nodes mostly wait for blocks, but miss deadlines if they are kept waiting, so everything else gives way to them.
-# What runs beside them is printed when it has ended: three runs on one screen could not be read.
+# What runs beside them is printed when it has ended: so many runs on one screen could not be read.
 ASIDE = @echo "$(1) beside these; follow with: tail -f $(VENV)/$@.log"; \
     status=0; nice -n $(2) $(MAKE) --no-print-directory $@-aloud > $(VENV)/$@.log 2>&1 || status=$$?; \
     cat $(VENV)/$@.log; exit $$status
-.PHONY: test-real test-rest test-rest-aloud test-more test-more-aloud test-simulation
+.PHONY: test-real test-rest test-rest-aloud test-others-aloud test-more test-more-aloud test-simulation
 test-real: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -m real
 
@@ -89,23 +89,26 @@ test-rest: $(VENV)/.installed-dev
 test-rest-aloud:
 	@$(BIN)/python -m pytest -m "not real" --ignore=tests/simulation
 
-test-more: $(VENV)/.installed-dev
-	$(call ASIDE,types and the simulator and the other interpreters run,19)
+test-others: $(VENV)/.installed-dev
+	$(call ASIDE,the tests on the other interpreters run,10)
 
-test-more-aloud:
-	@$(MAKE) --no-print-directory --jobs=1 types test-simulation test-others
-
-test-simulation: $(VENV)/.installed-dev
-	@SEEDS=10000 $(BIN)/python -m pytest tests/simulation
-
-# The other interpreters of this machine, side by side, without what is slow or needs real nodes.
-test-others:
+# Without what is slow or needs real nodes.
+test-others-aloud:
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(addprefix test-on-,$(VERSIONS))
 
 test-on-%: $(VENV)/.installed-dev
 	@python=$$(tools/find_pythons.sh $*); \
 	[ -z "$$python" ] || $(BIN)/python -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$*')" || \
 	    $(MAKE) --no-print-directory test-one PYTHON=$$python VENV=.venvs/$*
+
+test-more: $(VENV)/.installed-dev
+	$(call ASIDE,types and the simulator run,19)
+
+test-more-aloud:
+	@$(MAKE) --no-print-directory --jobs=1 types test-simulation
+
+test-simulation: $(VENV)/.installed-dev
+	@SEEDS=10000 $(BIN)/python -m pytest tests/simulation
 
 .PHONY: test-one
 test-one: $(VENV)/.installed-dev
