@@ -72,14 +72,15 @@ test:
 # In CI a missing node fails the tests that need it; on a user's machine they are skipped, loudly.
 check: style
 	@$(MAKE) --no-print-directory nodes || { [ "$${CI:-}" != true ] && echo "GOING ON WITHOUT REAL NODES"; }
-	@$(MAKE) --no-print-directory --jobs=4 --output-sync=none test-real test-rest test-others test-more
+	@$(MAKE) --no-print-directory --jobs=5 --output-sync=none test-real test-transfers test-rest test-others test-more
 
-# Side by side: real nodes mostly wait for blocks, but miss deadlines if they are kept waiting, so everything else gives way to them.
+# Side by side, since most of the time is spent waiting for blocks. Real nodes miss deadlines if they are kept waiting, so everything
+# else gives way to them.
 # What runs beside them is printed when it has ended: so many runs on one screen could not be read.
 ASIDE = @echo "$(1) beside these; follow with: tail -f $(VENV)/$@.log"; \
     status=0; nice -n $(2) $(MAKE) --no-print-directory $@-aloud > $(VENV)/$@.log 2>&1 || status=$$?; \
     cat $(VENV)/$@.log; exit $$status
-.PHONY: test-real test-rest test-rest-aloud test-others-aloud test-more test-more-aloud test-simulation
+.PHONY: test-real test-rest test-rest-aloud test-transfers test-transfers-aloud test-others-aloud test-more test-more-aloud test-simulation
 test-real: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -m real
 
@@ -87,7 +88,13 @@ test-rest: $(VENV)/.installed-dev
 	$(call ASIDE,the tests without real nodes run,10)
 
 test-rest-aloud:
-	@$(BIN)/python -m pytest -m "not real" --ignore=tests/simulation
+	@$(BIN)/python -m pytest -m "not real" --ignore=tests/simulation --ignore=tests/transfers
+
+test-transfers: $(VENV)/.installed-dev
+	$(call ASIDE,the tests of whole transfers run,10)
+
+test-transfers-aloud:
+	@$(BIN)/python -m pytest -m "not real" tests/transfers
 
 test-others: $(VENV)/.installed-dev
 	$(call ASIDE,the tests on the other interpreters run,10)
