@@ -139,6 +139,7 @@ def test_the_token_must_be_in_the_callers_registry(made):
     )
     report = made.verify(proof, assets=other)
     assert {check.name for check in report.failed} == {"token", "amounts"}
+    assert not any("the registry calls it" in line for line in report.trusted)
     report = made.verify(proof, assets=None)
     assert [check.name for check in report.unchecked] == ["token", "amounts"]
 
@@ -330,6 +331,7 @@ def test_trusted_blocks_that_are_no_hashes_are_the_callers_mistake(made, blocks)
     with pytest.raises(ValidationError) as refused:
         made.verify(made.make_proof(), trusted_blocks=blocks)
     assert refused.value.field == "trusted_blocks"
+    assert (refused.value.hint is not None) == (blocks == ["11" * 32])
 
 
 def test_the_depth_is_the_one_at_which_the_caller_knows_the_block(made):

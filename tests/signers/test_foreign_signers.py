@@ -29,7 +29,7 @@ from layer2.devnet._embedded_evm import EmbeddedEvm
 from layer2.evm import MemoryTxJournal, RpcError
 from layer2.signers import LocalSigner
 from layer2.storage import copy_key
-from layer2.swaps import PreimageSource
+from layer2.swaps import PreimageSource, Role
 
 FRIEND = EvmAddress(raw=b"\x0b" * 20)
 SECRET_TEXT = "PIN 1234"
@@ -142,7 +142,7 @@ async def test_what_cannot_be_signed_is_not_sent(bob: BobClient, signer: Flaky, 
 @troubles
 async def test_a_secret_that_cannot_be_derived_is_none(signer: Flaky, trouble: Callable[[], Any]) -> None:
     signer.trouble = trouble
-    for deriving in (copy_key(signer), PreimageSource(signer).preimage_for(1, bytes(20), 1)):
+    for deriving in (copy_key(signer, Role.CLIENT), PreimageSource(signer).preimage_for(1, bytes(20), 1)):
         with pytest.raises(SignerError) as caught:
             await deriving
         check(caught.value)

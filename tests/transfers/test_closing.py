@@ -102,7 +102,12 @@ async def test_whoever_follows_a_transfer_is_told(config: Layer2Config) -> None:
         transfer = await manager.start_cross_layer_transfer_async(BTC, 20_000, P.LIGHTNING, P.BOB, payer="anyone")
         steps = transfer.events()
         first = await anext(steps)
-        following = asyncio.ensure_future(anext(steps))
+
+        async def follow() -> None:
+            async for _ in steps:
+                pass
+
+        following = asyncio.create_task(follow())
         await asyncio.sleep(0)
     async with asyncio.timeout(10):
         with pytest.raises(AsyncRuntimeError, match="closed"):

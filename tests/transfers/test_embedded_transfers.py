@@ -243,6 +243,10 @@ async def test_amounts_outside_the_providers_limits(manager: Layer2Manager, amou
     with pytest.raises(SwapRefused, match="1000 to 5000000") as caught:
         await manager.cross_layer_transfer_async(BTC, amount, P.BOB, P.LIGHTNING)
     assert caught.value.rule == "limits", "the rule by which the provider itself would refuse"
+    assert (
+        caught.value.hint
+        == f"{'move more at a time' if amount == 999 else 'split the amount'}, or ask another provider"
+    )
 
 
 async def test_an_expired_invoice_is_the_same_mistake_on_every_way(manager: Layer2Manager) -> None:

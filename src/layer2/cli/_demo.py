@@ -155,7 +155,7 @@ async def _play(cli: Cli, stage: Stage, act: Act, out: Path) -> dict[str, Any]:
     done = await stage.manager.get_transfer_async(transfer.id)
     fee = f"the provider's fee is {sat(_charged(done.quote))}; the balances show routing and gas"
     cli.say(f"  settled in {took_ms / 1000:.1f} s; {fee}", style="green")
-    words = "verified offline, every check holds" if report.ok else "DOES NOT VERIFY"
+    words = "verified offline, every check that applies holds" if report.ok else "DOES NOT VERIFY"
     cli.say(f"  proof: {files.proof}, {words}", style="green" if report.ok else "bold red")
     verify = f"{program()} proof verify {shlex.quote(str(files.proof))}"
     own = " ".join(f"--trust-block 0x{block.hash.hex()}" for block in proof.blocks)

@@ -139,7 +139,9 @@ async def _examine_layers(config: Layer2Config, manager: Layer2Manager, failed: 
             yield await _check("lightning", lambda: _lightning(manager))
     else:
         yield _missing(
-            "lightning", "no [lightning]: others are paid and pay over it", "add it to use an lnd of your own"
+            "lightning",
+            "no [lightning]: invoices of others can be paid, and others can pay",
+            "add it to use an lnd of your own",
         )
     yield await _examine_provider(
         config, manager, able=not failed and has_account and "bob" in manager.health().protocols

@@ -44,7 +44,7 @@ def verify(
     contract: Annotated[list[str] | None, typer.Option(help="The HTLC contract, if it stands elsewhere.")] = None,
     min_depth: Annotated[str | None, typer.Option(help="included, safe or finalized.")] = None,
 ) -> ExitCode:
-    """Make every check of a proof. Exit code 0 only if all of them hold."""
+    """Make every check of a proof that applies to it. Exit code 0 only if all of them hold."""
     proof = read_proof(file)
     anchors = _anchors(file, trust_block or [], trusted_blocks)
     if token is not None:
@@ -115,6 +115,8 @@ def _show_report(cli: Cli, file: Path, report: Report, anchors: Anchors) -> Exit
         cli.say("result is worth: if it is not yours, name blocks you know yourself with --trust-block HASH.")
     elif not anchors.blocks:
         cli.say("No block is trusted, so nothing could be anchored: name one with --trust-block HASH.")
+    if any(check.name == "token" and check.result is CheckResult.FAILED for check in report.checks):
+        cli.say("If you know the token to be BTC on that chain, name it too: --token CONTRACT[:DECIMALS].")
     cli.say("What had to be trusted:")
     for line in report.trusted:
         cli.say(f"  - {line}")
@@ -122,7 +124,7 @@ def _show_report(cli: Cli, file: Path, report: Report, anchors: Anchors) -> Exit
     for line in report.notes:
         cli.say(f"  - {line}")
     if report.ok:
-        cli.say(f"{file}: VERIFIED, every check holds", style="bold green")
+        cli.say(f"{file}: VERIFIED, every check that applies holds", style="bold green")
         return ExitCode.OK
     words = "DOES NOT VERIFY" if report.failed else "COULD NOT BE VERIFIED: not every check could be made"
     cli.say(f"{file}: {words}", style="bold red")

@@ -63,7 +63,8 @@ async def list_transfers(
     async with read_transfers(cli.config) as transfers:
         found = await transfers.page(state=wanted, limit=limit, after=after)
     if not found:
-        cli.say("no transfers")
+        forgets = ": the embedded network forgets them when a command ends" if cli.config.is_embedded else ""
+        cli.say(f"no transfers{forgets}")
         cli.emit([])
         return
     cli.emit([transfer_json(transfer) for transfer in found], lambda: transfers_table(found))

@@ -98,7 +98,9 @@ class TransferProof(ProofValue):
         )
 
     def __repr__(self) -> str:
-        return f"TransferProof({self.terms.direction.value}, swap_id={self.terms.swap_id}, depth={self.depth.name})"
+        return (
+            f"TransferProof({self.terms.direction.value}, terms.swap_id={self.terms.swap_id}, depth={self.depth.name})"
+        )
 
     @property
     def terms(self) -> SwapTerms:

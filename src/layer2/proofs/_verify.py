@@ -110,7 +110,10 @@ def _trusted(blocks: Mapping[bytes, Depth] | Iterable[bytes]) -> Mapping[bytes, 
         given.update(dict.fromkeys(blocks))
     hashes: list[object] = list(given)
     if not all(isinstance(block, bytes) and len(block) == 32 for block in hashes):
-        raise ValidationError("trusted blocks are given by their hashes: 32 bytes each", field="trusted_blocks")
+        hint = "bytes.fromhex() of the digits after 0x" if any(isinstance(block, str) for block in hashes) else None
+        raise ValidationError(
+            "trusted blocks are given by their hashes: 32 bytes each", field="trusted_blocks", hint=hint
+        )
     return given
 
 
@@ -344,7 +347,7 @@ def _rests_on(proof: TransferProof, anchors: _Anchors) -> tuple[str, ...]:
     ]
     if proof.storage is None:
         trusted.append(f"{lock.contract} on chain {lock.chain_id} has the code of layer2's HTLC contract")
-    if anchors.assets is not None:
+    if anchors.assets is not None and anchors.assets.at(lock.chain_id, lock.token) is not None:
         trusted.append(f"{lock.token} on chain {lock.chain_id} is the asset that the registry calls it")
     return (*trusted, "secp256k1, SHA-256 and Keccak-256")
 

@@ -176,7 +176,7 @@ class SwapRequests:
             raise SwapRefused(
                 f"the provider swaps {low} to {high} satoshi at a time, not {amount_sat}",
                 rule="limits",
-                hint="split the amount, or ask another provider",
+                hint=f"{'move more at a time' if amount_sat < low else 'split the amount'}, or ask another provider",
             )
         # The exits of what is open already need their gas too.
         too_dear: FeeLimitExceeded | None = None
