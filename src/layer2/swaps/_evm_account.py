@@ -100,8 +100,13 @@ class EvmAccount:
         """
         if self._decimals is None:
             try:
-                self._decimals = decode_uint(await self._client.call(self._token, encode_decimals()), 8)
-            except (Reverted, UnexpectedReply) as error:
+                told = await self._client.call(self._token, encode_decimals())
+            except Reverted:
+                told = b""
+            # What the endpoint answers wrongly is not the token's fault: only what it relays of the token is judged here.
+            try:
+                self._decimals = decode_uint(told, 8)
+            except UnexpectedReply as error:
                 raise AssetError(
                     f"there is no token at {self._token}", field="asset_id", hint="correct assets.BTC.contract"
                 ) from error
