@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Final
 
 from layer2.addresses import EvmAddress
@@ -58,14 +59,15 @@ async def derive_secret(signer: Signer, label: bytes) -> bytes:
 
 
 async def _answer(what: str, call: Callable[[], Awaitable[bytes]]) -> bytes:
-    limit = asyncio.timeout(SIGNER_TIMEOUT_S)
+    # A limit needs a task to cancel; what is driven by hand, step by step, has none.
+    limit = None if asyncio.current_task() is None else asyncio.timeout(SIGNER_TIMEOUT_S)
     try:
-        async with limit:
+        async with limit or nullcontext():
             answer: object = await call()
     except SignerError:
         raise
     except TimeoutError as error:
-        if not limit.expired():
+        if limit is None or not limit.expired():
             raise _translated(what, error) from error
         raise SignerError(
             f"{what}: the signer did not answer within {SIGNER_TIMEOUT_S:g} s",
