@@ -71,11 +71,13 @@ class LayerWatch:
     async def _run(self) -> None:
         while True:
             await self._clock.sleep(INTERVAL_S)
-            try:
-                await asyncio.gather(*(self._look(name, ask) for name, ask in self._asked.items()))
+            looks = (self._look(name, ask) for name, ask in self._asked.items())
+            # Whatever one node does to us, all are asked, and asked again.
+            failed = [error for error in await asyncio.gather(*looks, return_exceptions=True) if error is not None]
+            if failed:
+                self._loop.failed(type(failed[0]).__name__)
+            else:
                 self._loop.worked()
-            except Exception as error:  # noqa: BLE001 - whatever a node does to us, the next is asked all the same
-                self._loop.failed(type(error).__name__)
 
     async def _look(self, name: str, ask: _Question) -> None:
         try:

@@ -108,10 +108,7 @@ class _Records:
             yield step(transfer_id, event.version, event.state, event.at_ms)
 
     async def transfer_result(
-        self,
-        transfer_id: str,
-        timeout: Timeout,  # noqa: ARG002 - nothing is waited for
-        cancel: asyncio.Event | None,  # noqa: ARG002 - the same
+        self, transfer_id: str, _timeout: Timeout, _cancel: asyncio.Event | None, /
     ) -> TransferProof:
         """How a transfer ended; one that has not is not waited for, since nothing here drives it."""
         swap = await self._load(transfer_id)
@@ -121,11 +118,7 @@ class _Records:
             raise failure
         return await self.proof(transfer_id)
 
-    async def transfer_cancel(
-        self,
-        transfer_id: str,
-        timeout: Timeout,  # noqa: ARG002 - nothing is waited for
-    ) -> bool:
+    async def transfer_cancel(self, transfer_id: str, _timeout: Timeout, /) -> bool:
         """Not here: nothing is driven."""
         raise AsyncRuntimeError(f"nothing here drives transfer {transfer_id[:40]}", hint=self._hint)
 

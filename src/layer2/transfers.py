@@ -139,11 +139,13 @@ class TransferEvent(Value):
 class TransferHost(Protocol):
     """What a handle asks of the manager that made it."""
 
-    async def transfer_result(self, transfer_id: str, timeout: Timeout, cancel: asyncio.Event | None) -> TransferProof:
+    async def transfer_result(
+        self, transfer_id: str, timeout: Timeout, cancel: asyncio.Event | None, /
+    ) -> TransferProof:
         """See ``Transfer.result_async``."""
         ...
 
-    async def transfer_cancel(self, transfer_id: str, timeout: Timeout) -> bool:
+    async def transfer_cancel(self, transfer_id: str, timeout: Timeout, /) -> bool:
         """See ``Transfer.cancel_async``."""
         ...
 

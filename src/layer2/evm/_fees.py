@@ -68,7 +68,7 @@ class GasPrice:
 class DataFee(Protocol):
     """What a chain charges besides gas."""
 
-    async def upper_bound_wei(self, tx: UnsignedTransaction) -> int:
+    async def upper_bound_wei(self, tx: UnsignedTransaction, /) -> int:
         """The most that ``tx`` pays on top of its gas, in wei. It never shows the transaction's data to the endpoint."""
         ...
 
@@ -76,7 +76,7 @@ class DataFee(Protocol):
 class NoDataFee:
     """A chain on which gas is all there is to pay."""
 
-    async def upper_bound_wei(self, tx: UnsignedTransaction) -> int:  # noqa: ARG002 (the interface's)
+    async def upper_bound_wei(self, _tx: UnsignedTransaction, /) -> int:
         """Zero."""
         return 0
 

@@ -311,7 +311,7 @@ class ProviderDaemon:
         if self._runtime is not None:
             self.metrics.open_swaps.set(self._runtime.inventory.active)
 
-    def _alarm(self, deal: Deal, code: str, reason: str) -> None:  # noqa: ARG002 - the engine has written the reason
+    def _alarm(self, _deal: Deal, code: str, _reason: str) -> None:
         self.metrics.alarm(code)
 
 
