@@ -5,12 +5,11 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from swap_worlds import PREIMAGE, make_deal, sights
+from swap_worlds import PREIMAGE, STATES, make_deal, sights
 
 from layer2.swaps import (
     Abandoned,
     Agreed,
-    AwaitingLock,
     Cancelling,
     CancelRequested,
     ChainView,
@@ -19,18 +18,14 @@ from layer2.swaps import (
     Failed,
     Invoiced,
     InvoiceView,
-    Locked,
-    Locking,
     LockReading,
     LockStatus,
     NeedsAttention,
     Observation,
     Offered,
     Paid,
-    Paying,
     PaymentStatus,
     PaymentView,
-    Refunded,
     Refunding,
     RefundOffer,
     Revealed,
@@ -43,27 +38,6 @@ from layer2.swaps import (
 )
 from layer2.terms import SwapDirection
 
-STATES: tuple[State, ...] = (
-    Agreed(),
-    Offered(),
-    Invoiced(),
-    Locking(),
-    Locked(),
-    Paid(preimage=PREIMAGE),
-    Paying(),
-    AwaitingLock(),
-    Revealed(),
-    Claiming(preimage=PREIMAGE),
-    Settling(preimage=PREIMAGE),
-    Refunding(),
-    Cancelling(outcome="expired", reason="r"),
-    Failed(reason="r"),
-    Settled(preimage=PREIMAGE),
-    Refunded(reason="r"),
-    Abandoned(reason="r"),
-    Closed(outcome="settled"),
-    NeedsAttention(reason="r"),
-)
 SEEN_BY = {
     Watch.CHAIN: ChainView,
     Watch.PAYMENT: PaymentView,

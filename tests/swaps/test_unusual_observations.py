@@ -6,12 +6,11 @@ import re
 from dataclasses import replace
 
 import pytest
-from swap_worlds import CLAIMED, LOCKED, NEVER, NOW, PREIMAGE, REFUNDED, make_deal, make_view
+from swap_worlds import CLAIMED, LOCKED, NEVER, NOW, PREIMAGE, REFUNDED, STATES, make_deal, make_view
 
 from layer2.swaps import (
     Abandoned,
     Agreed,
-    AwaitingLock,
     CancelInvoice,
     Cancelling,
     CancelRequested,
@@ -22,7 +21,6 @@ from layer2.swaps import (
     Deal,
     Decision,
     EffectRefused,
-    Failed,
     HashTaken,
     Invoiced,
     InvoiceStatus,
@@ -53,27 +51,6 @@ from layer2.swaps import (
 from layer2.terms import SwapDirection
 
 DEALS = [(role, direction) for role in Role for direction in SwapDirection]
-STATES: tuple[State, ...] = (
-    Agreed(),
-    Offered(),
-    Invoiced(),
-    Locking(),
-    Locked(),
-    Paid(preimage=PREIMAGE),
-    Paying(),
-    AwaitingLock(),
-    Revealed(),
-    Claiming(preimage=PREIMAGE),
-    Settling(preimage=PREIMAGE),
-    Refunding(),
-    Cancelling(outcome="expired", reason="r"),
-    Failed(reason="r"),
-    Settled(preimage=PREIMAGE),
-    Refunded(reason="r"),
-    Abandoned(reason="r"),
-    Closed(outcome="settled"),
-    NeedsAttention(reason="r"),
-)
 VIEWS: tuple[ChainView, ...] = tuple(
     make_view(latest, at_depth, finalized, now=NOW + late, own_lock=own)
     for latest, at_depth, finalized in (
