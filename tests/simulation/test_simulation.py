@@ -1,6 +1,7 @@
 """Seeds of the simulator: none may break a promise. ``SEEDS`` in the environment sets how many are tried."""
 
 import os
+from itertools import pairwise
 
 import pytest
 
@@ -66,6 +67,24 @@ def test_a_preimage_that_was_seen_just_before_the_refund_is_not_forgotten():
     )
     report = simulate(3698, plan=plan)
     assert report.ok, str(report)[-2000:]
+
+
+@pytest.mark.parametrize("direction", list(SwapDirection))
+def test_a_write_that_a_power_cut_tears_is_there_or_not(direction):
+    """Some of its sectors are on the disk and some are not: the store that is opened on it has all of it or nothing."""
+    whole, ends = set(), set()
+    for seed in range(24):
+        plan = SimulationPlan(
+            direction=direction, client_torn_write=1 + seed % 3, provider_torn_write=1 + seed // 3 % 3, delays=True
+        )
+        report = simulate(seed, plan=plan)
+        assert report.ok, str(report)[-2000:]
+        ends.add(report.outcomes)
+        for line, following in pairwise(report.story):
+            if line.endswith("the power fails in the midst of a write"):
+                whole.add(" is " in following)
+    assert whole == {True, False}
+    assert (("client", "Closed settled"), ("provider", "Closed settled")) in ends
 
 
 def test_a_payment_that_is_refused_again_and_again_is_not_asked_for_without_a_pause():

@@ -26,6 +26,11 @@ class SwapJournal:
         self._store = store
         self._role = role
 
+    @property
+    def store(self) -> Store:
+        """Where it is kept."""
+        return self._store
+
     def _now_ms(self) -> int:
         return self._store.clock.now_ms()
 

@@ -26,6 +26,7 @@ from layer2.testing._simulation_bare import BareEngine, BareJournal
 from layer2.testing._simulation_chain import Block, SimulatedChain
 from layer2.testing._simulation_checks import Violation, Watchman
 from layer2.testing._simulation_deals import Parties, make_deals
+from layer2.testing._simulation_disk import SimulatedDisk
 from layer2.testing._simulation_lightning import SimulatedLightning
 from layer2.testing._simulation_log import quiet
 from layer2.testing._simulation_loop import EPOCH_S, ProcessClock, SimulationLoop, run_simulation
@@ -39,6 +40,7 @@ from layer2.transactions import Depth
 
 if TYPE_CHECKING:
     from layer2.provider import Inventory, ProviderService
+    from layer2.storage import SwapJournal
 
 __all__ = ["Simulation", "shrink", "simulate"]
 
@@ -171,6 +173,8 @@ class Simulation:
         await self._check_the_end()
         for process in self._processes.values():
             process.end()
+            if process.disk is not None:
+                await process.disk.remove()
         return loop.now
 
     @property
@@ -250,6 +254,8 @@ class Simulation:
     async def _process(self, role: Role, clock: ProcessClock) -> SimulatedProcess:
         plan = self.plan
         client = role is Role.CLIENT
+        torn_write = plan.client_torn_write if client else plan.provider_torn_write
+        journal, disk = await self._journal(role, clock, on_disk=torn_write > 0)
         return SimulatedProcess(
             role=role,
             loop=self._loop,
@@ -265,11 +271,13 @@ class Simulation:
                 lag=plan.lag,
                 crashes=plan.client_crashes if client else plan.provider_crashes,
                 crash_at=plan.client_crash_at if client else plan.provider_crash_at,
+                torn_write=torn_write,
                 stops=plan.client_stops if client else plan.provider_stops,
             ),
             account=self._parties.client if client else self._parties.provider,
             clock=clock,
-            journal=BareJournal() if self._bare else await journal_for(role, clock),
+            journal=journal,
+            disk=disk,
             chain=self._chain,
             lightning=self._lightning,
             watchman=self._watchman,
@@ -278,6 +286,16 @@ class Simulation:
             make_engine=self._engine,
             story=self._tell,
         )
+
+    async def _journal(
+        self, role: Role, clock: ProcessClock, *, on_disk: bool
+    ) -> tuple[SwapJournal | BareJournal, SimulatedDisk | None]:
+        if self._bare:
+            return BareJournal(), None
+        if not on_disk:
+            return await journal_for(role, clock), None
+        disk = SimulatedDisk(role, clock, stream(self.seed, f"disk {role}"))
+        return await disk.open(), disk
 
     def _engine(self, process: SimulatedProcess, life: Life) -> SwapEngine | BareEngine:
         client = process.role is Role.CLIENT
@@ -430,7 +448,10 @@ class Simulation:
             for swap in swaps:
                 name = type(swap.state).__name__
                 self._outcomes.append((role.value, f"{name} {getattr(swap.state, 'outcome', '')}".strip()))
-                if not self._bare and (wrong := await wrong_in_history(role, swap.deal.id)) is not None:
+                if (
+                    not self._bare
+                    and (wrong := await wrong_in_history(process.journal.store, swap.deal.id)) is not None
+                ):
                     self._watchman.violate("the history is intact", role.value, wrong)
             if self._stop.is_set() or process.gone:
                 continue

@@ -72,6 +72,8 @@ class BareJournal:
         if swap_id not in self._swaps:
             raise NotFound("no such swap")
         swap = self._swaps[swap_id]
+        if not swap.effects:
+            return swap
         effects = tuple(replace(e, begun=(swap_id, e.effect.name) in self._begun) for e in swap.effects)
         return replace(swap, effects=effects)
 

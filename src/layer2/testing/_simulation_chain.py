@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from layer2.evm import cooperative_refund_digest
@@ -41,6 +42,7 @@ class LockCall(StrEnum):
     """Nothing that concerns a lock; only its nonce counts."""
 
 
+@lru_cache(maxsize=16)
 def consent(lock: Lock) -> bytes:
     """The one signature that the simulated contract takes for an early refund: stands for the claimer's."""
     return hashlib.sha512(lock.claimer.raw + cooperative_refund_digest(lock)).digest() + b"\x1b"
@@ -86,17 +88,24 @@ class Block:
     tokens: dict[bytes, int]
     wei: dict[bytes, int]
 
-    def back_to(self, fits: Callable[[Block], bool]) -> Block:
-        """The newest block from here on back that fits; the first block if none does."""
+    def up_to(self, number: int) -> Block:
+        """The newest block from here on back with this number or a smaller one; the first block if none has."""
         block = self
-        while block.parent is not None and not fits(block):
+        while block.number > number and block.parent is not None:
+            block = block.parent
+        return block
+
+    def made_by(self, at: float) -> Block:
+        """The newest block from here on back that was made by then; the first block if none was."""
+        block = self
+        while block.at > at and block.parent is not None:
             block = block.parent
         return block
 
     def found(self, tx: Transaction) -> bool | None:
         """Whether ``tx`` succeeded in this branch; None if it is not in it."""
         for home in reversed(tx.blocks):
-            if self.back_to(lambda block, number=home.number: block.number <= number) is home:  # type: ignore[misc]  # the default
+            if self.up_to(home.number) is home:
                 return home.included[tx]
         return None
 
@@ -158,11 +167,11 @@ class SimulatedChain:
 
     def safe(self, head: Block, now: float) -> Block:
         """The safe block under ``head``."""
-        return head.back_to(lambda block: block.at <= now - self._safe_lag_s)
+        return head.made_by(now - self._safe_lag_s)
 
     def finalized(self, head: Block, now: float) -> Block:
         """The finalized block under ``head``."""
-        return head.back_to(lambda block: block.at <= now - self._final_lag_s)
+        return head.made_by(now - self._final_lag_s)
 
     def deep(self, head: Block, now: float, policy: DepthPolicy) -> Block:
         """The newest block at the policy's depth under ``head``."""
@@ -172,7 +181,7 @@ class SimulatedChain:
             case Depth.FINALIZED:
                 return self.finalized(head, now)
             case _:
-                return head.back_to(lambda block: head.number - block.number + 1 >= policy.confirmations)
+                return head.up_to(head.number + 1 - policy.confirmations)
 
     async def wait(self) -> None:
         """Until there is another head."""

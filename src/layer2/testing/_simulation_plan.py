@@ -134,6 +134,9 @@ class SimulationPlan:
     client_disk_full_at: int = 0
     """From its so many-th write on, nothing can be written for a while."""
     provider_disk_full_at: int = 0
+    client_torn_write: int = 0
+    """In the midst of its so many-th write the power fails, and the disk has any part of it; with driver and store only."""
+    provider_torn_write: int = 0
     stranger: bool = False
     """Somebody sends every claim and refund that is on its way to a block once more, in transactions of its own."""
 
@@ -207,6 +210,8 @@ def draw_plan(seed: int) -> SimulationPlan:
         client_disk_full_at=more.randint(1, 8) if seldom(0.06) else 0,
         provider_disk_full_at=more.randint(1, 8) if seldom(0.06) else 0,
         stranger=seldom(0.15),
+        client_torn_write=more.randint(1, 5) if seldom(0.03) else 0,
+        provider_torn_write=more.randint(1, 5) if seldom(0.03) else 0,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from layer2.testing._simulation_bare import BareEngine, BareJournal
     from layer2.testing._simulation_chain import SimulatedChain
     from layer2.testing._simulation_checks import Watchman
+    from layer2.testing._simulation_disk import SimulatedDisk
     from layer2.testing._simulation_lightning import SimulatedLightning
 
 __all__ = ["FaultyJournal", "Gate", "Life", "SimulatedProcess", "SimulatedSigner", "Troubles"]
@@ -59,6 +60,8 @@ class Troubles:
     disk_error: int = 0
     disk_full_at: int = 0
     """From this write on, none is made for a while."""
+    torn_write: int = 0
+    """In the midst of this write the power fails."""
     refusal: int = 0
     delays: bool = False
     lag: bool = False
@@ -101,6 +104,7 @@ class Gate:
         self._crashes = set(troubles.crashes)
         self._crash_at = troubles.crash_at
         self._writes_tried = 0
+        self._writes_begun = 0
         self._full_until = -1.0
 
     def chance(self, percent: int) -> bool:
@@ -126,6 +130,11 @@ class Gate:
             self._full_until = now + self._rng.uniform(0.1, 0.4) * self._window_s
             self._process.tell("the disk is full")
         return now < self._full_until
+
+    def power_fails(self) -> bool:
+        """Whether the write that comes now is the one that is torn."""
+        self._writes_begun += 1
+        return self._writes_begun == self.troubles.torn_write
 
     async def cross(self, life: Life, *, act: bool, what: str = "") -> None:
         """Go to the outside, or come back from there. The process may die here."""
@@ -215,7 +224,7 @@ class FaultyJournal:
         """See ``SwapStore``."""
         await self._before()
         self._process.writes += 1
-        moved: StoredSwap = await self._journal.transition(
+        write = self._journal.transition(
             swap_id,
             expected_version=expected_version,
             state=state,
@@ -223,6 +232,7 @@ class FaultyJournal:
             effects=effects,
             bind_hash=bind_hash,
         )
+        moved: StoredSwap = await self._made(write, swap_id)
         self._process.watchman.stored(self._process, moved)
         await self._after()
         return moved
@@ -230,8 +240,24 @@ class FaultyJournal:
     async def mark_begun(self, swap_id: str, name: str, *, begun: bool) -> None:
         """See ``SwapStore``."""
         await self._before()
-        await self._journal.mark_begun(swap_id, name, begun=begun)
+        await self._made(self._journal.mark_begun(swap_id, name, begun=begun), swap_id)
         await self._after()
+
+    async def _made(self, write: Awaitable[T], swap_id: str) -> T:
+        """Make a write; if the power fails meanwhile, none of it or all of it is found at the next start."""
+        process = self._process
+        if not (self._gate.power_fails() and process.disk):
+            return await write
+        before = process.disk.written()
+        made = await write
+        await process.disk.power_cut(before)
+        process.journal = await process.disk.open()
+        found = await process.journal.load(swap_id)
+        process.tell("the power fails in the midst of a write")
+        if made == found:
+            process.watchman.stored(process, found)
+        process.crash()
+        raise asyncio.CancelledError
 
 
 class SimulatedProcess:
@@ -247,6 +273,7 @@ class SimulatedProcess:
         account: EvmAddress,
         clock: ProcessClock,
         journal: SwapJournal | BareJournal,
+        disk: SimulatedDisk | None = None,
         chain: SimulatedChain,
         lightning: SimulatedLightning,
         watchman: Watchman,
@@ -261,6 +288,8 @@ class SimulatedProcess:
         self.account = account
         self.clock = clock
         self.journal: Any = journal
+        self.disk = disk
+        """Where the power can fail: what ``journal`` lies on."""
         self.chain = chain
         self.lightning = lightning
         self.watchman = watchman

@@ -107,12 +107,12 @@ async def journal_for(role: Role, clock: ProcessClock) -> SwapJournal:
     return SwapJournal(store, role)
 
 
-async def wrong_in_history(role: Role, swap_id: str) -> str | None:
+async def wrong_in_history(store: Store, swap_id: str) -> str | None:
     """What does not fit in the history of a swap, or None."""
     from layer2.storage import swaps
 
     try:
-        await _stores[os.getpid(), role].run(swaps.verify_history, swap_id)
+        await store.run(swaps.verify_history, swap_id)
     except StorageError as error:
         return str(error)
     return None
