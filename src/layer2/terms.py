@@ -87,8 +87,16 @@ class ChainTiming(Value):
     """Longest time from now to a lock's timelock that a party accepts."""
 
 
+class _WithLockId(Value):
+    """Room for the id of a lock once it was computed: no field, so that it is neither compared, shown, written nor copied."""
+
+    __slots__ = ("_lock_id",)
+
+    _lock_id: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lock(Value):
+class Lock(_WithLockId):
     """A hash-time-lock in the HTLC contract. Its id commits to every field."""
 
     chain_id: int
@@ -112,6 +120,15 @@ class Lock(Value):
     @property
     def lock_id(self) -> bytes:
         """``keccak256(abi.encode(chainid, contract, preimageHash, amount, token, claimer, refunder, timelock))``."""
+        try:
+            return self._lock_id
+        except AttributeError:
+            # No field can change, and each look at the lock and each line about it asks for the id.
+            lock_id = self._computed_id()
+            object.__setattr__(self, "_lock_id", lock_id)
+            return lock_id
+
+    def _computed_id(self) -> bytes:
         words = (
             self.chain_id.to_bytes(32),
             self.contract.raw.rjust(32, b"\0"),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import itertools
+import pickle
+from typing import Any
 
 import pytest
 
 from layer2 import AmountError, Depth, EvmAddress, NodeId, Outcome, TxId, TxStatus
 from layer2.assets import MAX_AMOUNT, check_amount, convert_amount
+from layer2.terms import Lock
 
 TX_ID = TxId(layer="bob", hash=bytes(range(32)))
 
@@ -83,3 +88,47 @@ def test_fewer_decimals_take_only_what_they_can_write(decimals: int) -> None:
             convert_amount(satoshi, 8, decimals)
         assert caught.value.field == "amount"
         assert not caught.value.money_may_have_moved
+
+
+def a_lock() -> Lock:
+    account, other = EvmAddress(raw=b"\x0a" * 20), EvmAddress(raw=b"\x0b" * 20)
+    return Lock(
+        chain_id=60808,
+        contract=EvmAddress(raw=b"\x0c" * 20),
+        preimage_hash=bytes(range(32)),
+        amount=5,
+        token=EvmAddress(raw=b"\x0d" * 20),
+        claimer=account,
+        refunder=other,
+        timelock=2_000_000_000,
+    )
+
+
+def test_a_lock_whose_id_was_asked_for_is_the_same_value() -> None:
+    asked, new = a_lock(), a_lock()
+    lock_id = asked.lock_id
+    assert asked == new
+    assert hash(asked) == hash(new)
+    assert repr(asked) == repr(new)
+    assert asked.to_json() == new.to_json()
+    copies = [
+        copy.copy(asked),
+        copy.deepcopy(asked),
+        pickle.loads(pickle.dumps(asked)),
+        Lock.from_json(asked.to_json()),
+    ]
+    assert [(made, made.lock_id) for made in copies] == [(new, lock_id)] * 4
+
+
+def test_a_lock_changed_in_any_field_has_another_id() -> None:
+    asked = a_lock()
+    ids = [asked.lock_id]
+    for field in dataclasses.fields(asked):
+        value = getattr(asked, field.name)
+        other: Any = value + 1 if isinstance(value, int) else EvmAddress(raw=b"\x0e" * 20)
+        if isinstance(value, bytes):
+            other = bytes(32)
+        changed = dataclasses.replace(asked, **{field.name: other})
+        assert changed.lock_id == Lock.from_json(changed.to_json()).lock_id
+        ids.append(changed.lock_id)
+    assert len(set(ids)) == len(ids)
