@@ -41,6 +41,16 @@ def test_in_a_quiet_world_both_sides_settle(direction):
     assert report.alarms == ()
 
 
+@pytest.mark.parametrize("direction", list(SwapDirection))
+def test_the_real_sender_gets_through_while_gas_is_dear_and_users_pay(direction):
+    plan = SimulationPlan(direction=direction, real_sender=True, dear_gas=True, drop_percent=40, user_payments=20)
+    reports = [simulate(seed, plan=plan) for seed in range(4)]
+    for report in reports:
+        assert report.ok, str(report)[-2000:]
+    assert any(report.outcomes == (("client", "Closed settled"), ("provider", "Closed settled")) for report in reports)
+    assert any("#1 succeeds" in line for report in reports for line in report.story), "no price was raised"
+
+
 def test_a_claim_that_was_never_signed_ends_without_an_alarm():
     """The client dies between its decision to claim and the signature, and is back when the lock was refunded."""
     plan = SimulationPlan(direction=SwapDirection.REVERSE, client_crashes=(-8,), long_downtime=True)

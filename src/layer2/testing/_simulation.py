@@ -27,20 +27,24 @@ from layer2.testing._simulation_chain import Block, SimulatedChain
 from layer2.testing._simulation_checks import Violation, Watchman
 from layer2.testing._simulation_deals import Parties, make_deals
 from layer2.testing._simulation_disk import SimulatedDisk
+from layer2.testing._simulation_keys import SimulatedSigner
 from layer2.testing._simulation_lightning import SimulatedLightning
 from layer2.testing._simulation_log import quiet
 from layer2.testing._simulation_loop import EPOCH_S, ProcessClock, SimulationLoop, run_simulation
 from layer2.testing._simulation_plan import HONEST, SimulationPlan, draw_plan, simpler_plans, stream
 from layer2.testing._simulation_ports import ChainPort, CounterpartyPort, NodePort
-from layer2.testing._simulation_process import FaultyJournal, Life, SimulatedProcess, SimulatedSigner, Troubles
+from layer2.testing._simulation_process import FaultyJournal, Life, SimulatedProcess, Troubles
 from layer2.testing._simulation_report import SimulationReport
 from layer2.testing._simulation_store import journal_for, service_of, wrong_in_history
 from layer2.testing._simulation_strategies import Attacker
 from layer2.transactions import Depth
 
 if TYPE_CHECKING:
+    import random
+
     from layer2.provider import Inventory, ProviderService
     from layer2.storage import SwapJournal
+    from layer2.swaps import SwapChain
 
 __all__ = ["Simulation", "shrink", "simulate"]
 
@@ -86,6 +90,8 @@ class Simulation:
         self._bare = bare
         if bare:
             self.plan = replace(self.plan, delays=False)
+        if bare or self.plan.timing == "bob":
+            self.plan = replace(self.plan, real_sender=False)
         self.timing = BOB_TIMING if self.plan.timing == "bob" else DEVNET_TIMING
         self._story: list[str] = []
         self._violations: list[Violation] = []
@@ -163,8 +169,11 @@ class Simulation:
             protected=self._protected,
             found=self._found,
         )
+        self._watchman.secret = made.preimage
         self._watchman.deals = {f"{deal.role}:{deal.id}": deal for deal in self.deals}
         self._chain.published = self._watchman.balanced
+        if plan.dear_gas:
+            self._chain.dear = self._dear(stream(seed, "dear gas"), timelock)
         self._lightning.began_hook = self._watchman.began
         for role in Role:
             await self._people(role, clocks[role])
@@ -305,7 +314,7 @@ class Simulation:
             self._inventory = None
         ports: dict[str, Any] = {
             "store": FaultyJournal(process, life, process.journal),
-            "chain": ChainPort(process, life, replace_lock=self.plan.replace_lock),
+            "chain": self._port(process, life),
             "node": NodePort(process, life),
             "counterparty": CounterpartyPort(process, life, self._ask_refund) if client else NoCounterparty(),
             "preimages": PreimageSource(SimulatedSigner(process.account)) if client else None,
@@ -315,6 +324,20 @@ class Simulation:
         if self._bare:
             return BareEngine(process, life, **ports)
         return SwapEngine(clock=process.clock, poll_s=process.poll_s, **ports)
+
+    def _port(self, process: SimulatedProcess, life: Life) -> SwapChain:
+        if not self.plan.real_sender:
+            return ChainPort(process, life, replace_lock=self.plan.replace_lock)
+        # Loaded only here: the bare decisions need no store.
+        from layer2.testing._simulation_sender import SenderPort, UserPayments
+
+        if process.payments is None:
+            rng = stream(self.seed, f"users {process.role}")
+            process.payments = UserPayments(process, self.plan.user_payments, rng, self._watchman.longest_s)
+        port: Any = SenderPort(process, life)
+        life.sender = port.sender
+        chain: SwapChain = port
+        return chain
 
     def _changed(self, process: SimulatedProcess, swap: StoredSwap) -> None:
         if process.role is Role.PROVIDER:
@@ -362,6 +385,12 @@ class Simulation:
         if reverse and not plan.pays_itself and plan.client == HONEST:
             rng = stream(self.seed, "payer")
             self._loop.call_later(rng.uniform(0, 1.1 * self.timing.invoice_expiry_s), self._somebody_pays)
+
+    def _dear(self, rng: random.Random, until_s: float) -> tuple[tuple[float, float, int], ...]:
+        """Short beside the time that a transaction may take."""
+        moments = sorted(rng.uniform(0, until_s) for _ in range(rng.randint(1, 8)))
+        longest_s = 0.15 * self.timing.evm_inclusion_s
+        return tuple((at, at + rng.uniform(0.3, 1) * longest_s, rng.choice((2, 5, 30))) for at in moments)
 
     def _cancel(self, client: SimulatedProcess) -> None:
         if client.engine is not None:
@@ -456,6 +485,8 @@ class Simulation:
             if self._stop.is_set() or process.gone:
                 continue
             self._watchman.ended(role, swaps, process.account.raw)
+            if process.payments is not None:
+                self._watchman.paid(process, process.payments.accepted)
             if role is Role.PROVIDER and self._inventory is not None and process.alive:
                 left = (self._inventory.active, self._inventory.token_bound(), self._inventory.lightning_bound_msat())
                 if any(left):

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from layer2.errors import Layer2Error, NodeError, NotFound, StorageError
 from layer2.swaps import (
     CancelRequested,
+    ChainView,
     Deal,
     Decision,
     Effect,
@@ -26,6 +27,7 @@ from layer2.swaps import (
 )
 from layer2.swaps._act import Actor
 from layer2.swaps._look import ASK_REFUND_S, Looker
+from layer2.swaps._observations import seen_preimage
 from layer2.swaps._ports import Counterparty, SwapChain, every_unfinished
 from layer2.swaps._preimage import PreimageSource
 from layer2.testing._simulation_ports import NodePort
@@ -155,6 +157,8 @@ class BareEngine:
         self._cancelled: set[str] = set()
         self._asked_at: dict[str, float] = {}
         self._told: dict[str, int] = {}
+        self._unwritten: dict[str, ChainView] = {}
+        """As by the driver: a preimage once seen is known, though the disk failed."""
         self._context = copy_context()
 
     async def start(self) -> int:
@@ -205,6 +209,11 @@ class BareEngine:
             return  # the next block brings the next look; a process that died does nothing any more
 
     def _step(self, swap: Any) -> Any:
+        if (shown := self._unwritten.get(swap.deal.id)) is not None:
+            moved = self._observe(swap, shown)
+            self._unwritten.pop(swap.deal.id, None)
+            if moved is not None:
+                return moved
         if swap.deal.id in self._cancelled:
             self._cancelled.discard(swap.deal.id)
             if (moved := self._observe(swap, CancelRequested())) is not None:
@@ -258,6 +267,10 @@ class BareEngine:
             )
         except HashTakenError:
             return self._observe(swap, HashTaken())
+        except StorageError:
+            if isinstance(seen, ChainView) and seen_preimage(seen) is not None:
+                self._unwritten[swap.deal.id] = seen
+            raise
         if decision.alarm is not None:
             self._on_alarm(swap.deal, decision.alarm, getattr(decision.state, "reason", ""))
         self._tell(moved)

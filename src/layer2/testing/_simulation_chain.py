@@ -12,21 +12,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
+from itertools import count
 from typing import Final
 
 from layer2.evm import cooperative_refund_digest
 from layer2.swaps import LockReading, LockStatus
 from layer2.terms import ChainTiming, DepthPolicy, Lock
+from layer2.testing._simulation_keys import sign
 from layer2.testing._simulation_loop import EPOCH_S, SimulationLoop
 from layer2.transactions import Depth
 
-__all__ = ["GAS_WEI", "NEVER", "Block", "LockCall", "SimulatedChain", "Transaction", "consent"]
+__all__ = ["BASE_FEE_WEI", "GAS_WEI", "NEVER", "Block", "LockCall", "SimulatedChain", "Transaction", "consent"]
 
 NEVER: Final = LockReading(status=LockStatus.NEVER)
 _LOCKED: Final = LockReading(status=LockStatus.LOCKED)
 _REFUNDED: Final = LockReading(status=LockStatus.REFUNDED)
 GAS_WEI: Final = 1_000_000_000
 """What each transaction costs."""
+BASE_FEE_WEI: Final = 1_000_000
 _MAX_TIMELOCK_S: Final = 60 * 86_400
 _HEADS_KEPT: Final = 64
 
@@ -38,14 +41,16 @@ class LockCall(StrEnum):
     CLAIM = "claim"
     REFUND = "refund"
     REFUND_EARLY = "refund_early"
+    APPROVE = "approve"
+    """Lets the contract pull the account's tokens. Only what a real sender signs needs it."""
     OTHER = "other"
     """Nothing that concerns a lock; only its nonce counts."""
 
 
 @lru_cache(maxsize=16)
 def consent(lock: Lock) -> bytes:
-    """The one signature that the simulated contract takes for an early refund: stands for the claimer's."""
-    return hashlib.sha512(lock.claimer.raw + cooperative_refund_digest(lock)).digest() + b"\x1b"
+    """The one signature that the simulated contract takes for an early refund: the claimer's."""
+    return sign(lock.claimer.raw, cooperative_refund_digest(lock))
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -69,6 +74,11 @@ class Transaction:
     due_at: float = 0.0
     """When it is included at the latest, unless its owner is away."""
     reorganised: int = 0
+    nonce: int | None = None
+    """Of what a real sender has signed: included in order, and one for each number. None: included whenever it is ready."""
+    max_fee_wei: int = 0
+    """For its gas; it waits while the chain asks for more."""
+    raw: bytes = field(default=b"", repr=False)
     blocks: list[Block] = field(default_factory=list, repr=False)
     """Where it was ever included, in whatever branch."""
 
@@ -87,6 +97,14 @@ class Block:
     locks: dict[bytes, LockReading]
     tokens: dict[bytes, int]
     wei: dict[bytes, int]
+    nonces: dict[bytes, int]
+    """How many numbered transactions of each account are in the chain."""
+    approved: frozenset[bytes] = frozenset()
+    serial: int = 0
+
+    def hash_at(self, number: int) -> bytes:
+        """Hash of this block, or of one that stands for the quiet stretch after it: numbers jump, and every number has a block."""
+        return hashlib.sha256(b"%d/%d" % (self.serial, number)).digest()
 
     def up_to(self, number: int) -> Block:
         """The newest block from here on back with this number or a smaller one; the first block if none has."""
@@ -108,6 +126,12 @@ class Block:
             if self.up_to(home.number) is home:
                 return home.included[tx]
         return None
+
+    def used_up(self, tx: Transaction) -> bool:
+        """Whether another transaction of this branch has its number, so that it can never be in it."""
+        if tx.nonce is not None:
+            return self.nonces.get(tx.account, 0) > tx.nonce and self.found(tx) is None
+        return tx.rival is not None and self.found(tx.rival) is not None
 
 
 class SimulatedChain:
@@ -143,13 +167,20 @@ class SimulatedChain:
         self._story = story
         self.signed: dict[str, Transaction] = {}
         """The senders' journals: survive every crash."""
+        self.forms: dict[bytes, Transaction] = {}
+        """What real senders have signed and stored, by its hash."""
+        self.served: dict[bytes, tuple[Block, int]] = {}
+        """Blocks by the hashes that endpoints gave for them."""
         self._pool: dict[Transaction, None] = {}
         self._waiting: dict[asyncio.Future[None], None] = {}
         slack = 2.0 * idle_s if timing.finality_s > 60 else 0.5
         self._safe_lag_s = rng.uniform(0.3, 1.0) * max(0.5, timing.safe_lag_s - slack)
         self._final_lag_s = max(self._safe_lag_s, rng.uniform(0.3, 1.0) * max(1.0, timing.finality_s - slack))
         wei = dict.fromkeys(tokens, 10**18)
-        self.head = Block(1_000, EPOCH_S, 0.0, None, {}, {}, dict(tokens), {**wei, b"": 0})
+        self._serials = count(1)
+        self.head = Block(1_000, EPOCH_S, 0.0, None, {}, {}, dict(tokens), {**wei, b"": 0}, {})
+        self.dear: tuple[tuple[float, float, int], ...] = ()
+        """When gas costs more: from, until, and how many times as much."""
         self.heads: list[tuple[float, Block]] = [(0.0, self.head)]
         self.total_tokens = sum(tokens.values())
         self.total_wei = sum(wei.values())
@@ -201,6 +232,7 @@ class SimulatedChain:
     def send(self, tx: Transaction) -> None:
         """Hand a signed transaction to the nodes. Again and again is the same as once."""
         if tx in self._pool or self.standing(tx) is not None:
+            tx.sent = True
             return
         tx.sent = True
         now = self._loop.now
@@ -208,6 +240,8 @@ class SimulatedChain:
             self.locked.setdefault(tx.lock.lock_id, tx.lock.amount)
         tx.due_at = now + self.timing.evm_inclusion_s * 0.7
         tx.ready_at = now + self._rng.random() ** 3 * self.timing.evm_inclusion_s * 0.6
+        if tx.nonce is not None:
+            self._take_turns(tx)
         self._pool[tx] = None
         if self._rng.randrange(100) < self._drop_percent:
             self._loop.call_later(self._rng.uniform(0.1, 0.4) * self.timing.evm_inclusion_s, self._drop, tx)
@@ -215,37 +249,54 @@ class SimulatedChain:
             self._repeat(tx, self._stranger)
         self._hurry()
 
+    def _take_turns(self, tx: Transaction) -> None:
+        """A node has one transaction for each number. Other nodes may still have the one before."""
+        for other in [one for one in self._pool if (one.account, one.nonce) == (tx.account, tx.nonce)]:
+            tx.ready_at, tx.due_at = min(tx.ready_at, other.ready_at), min(tx.due_at, other.due_at)
+            if self._rng.random() < 0.7:
+                self._pool.pop(other)
+
+    def pooled(self, account: bytes) -> list[Transaction]:
+        """Numbered transactions of an account that wait for a block."""
+        return [tx for tx in self._pool if tx.account == account and tx.nonce is not None]
+
+    def base_fee(self) -> int:
+        """What a block asks for its gas now, in wei."""
+        now = self._loop.now
+        return BASE_FEE_WEI * max([times for begin, end, times in self.dear if begin <= now < end], default=1)
+
     def _repeat(self, tx: Transaction, stranger: bytes) -> None:
         """Whoever sees a claim or a refund may send the same in a transaction of its own, and be the first."""
         if tx.call in (LockCall.CLAIM, LockCall.REFUND, LockCall.REFUND_EARLY):
             key = f"stranger:{tx.key}"
-            copy = replace(tx, key=key, account=stranger, rival=None, blocks=[], sent=False, reorganised=0)
+            copy = replace(tx, key=key, account=stranger, rival=None, nonce=None, blocks=[], sent=False, reorganised=0)
             self.send(self.signed.setdefault(key, copy))
 
     def resend_all(self, account: bytes) -> None:
         """What a sender does when its process starts."""
         for tx in list(self.signed.values()):
             late = tx.not_after is not None and EPOCH_S + self._loop.now > tx.not_after
-            if tx.account == account and (tx.sent or not late):
+            if tx.account == account and tx.nonce is None and (tx.sent or not late):
                 self.send(tx)
 
     def standing(self, tx: Transaction) -> bool | None:
         """Whether a transaction succeeded in the present branch; a rival's success counts as its failure."""
         found = self.head.found(tx)
-        if found is None and tx.rival is not None and self.head.found(tx.rival) is not None:
+        if found is None and self.head.used_up(tx):
             return False
         return found
 
     @property
     def at_rest(self) -> bool:
         """Whether every transaction that was ever signed is in the present branch, or replaced there by another."""
-        return not self._pool and all(self.standing(tx) is not None for tx in self.signed.values())
+        unnumbered = (tx for tx in self.signed.values() if tx.nonce is None)
+        return not self._pool and all(self.standing(tx) is not None for tx in unnumbered)
 
     def _drop(self, tx: Transaction) -> None:
         if self._pool.pop(tx, True) is None:
             self._story(f"the nodes forget {tx.key}")
             due_at = tx.due_at
-            if self._alive(tx.account):
+            if tx.nonce is None and self._alive(tx.account):
                 self.send(tx)
                 tx.due_at = min(tx.due_at, due_at)
                 tx.ready_at = min(tx.ready_at, due_at)
@@ -298,21 +349,44 @@ class SimulatedChain:
         ahead = self._rng.random() * self.timing.evm_clock_skew_s * 0.8 if self._ahead else 0.0
         timestamp = max(self.head.timestamp, EPOCH_S + int(now + ahead))
         parent = self.head
-        block = self.head = Block(number, timestamp, now, parent, {}, parent.locks, parent.tokens, parent.wei)
+        block = self.head = Block(
+            number,
+            timestamp,
+            now,
+            parent,
+            {},
+            parent.locks,
+            parent.tokens,
+            parent.wei,
+            parent.nonces,
+            parent.approved,
+            next(self._serials),
+        )
         if not self._pool:
             return
         ready = [tx for tx in self._pool if tx.ready_at <= self._loop.now]
         self._rng.shuffle(ready)
         for tx in ready:
+            if tx.nonce is not None:
+                continue
             if tx in self._pool and self.standing(tx) is None:
                 self._include(block, tx)
             self._pool.pop(tx, None)
+        for tx in sorted((tx for tx in ready if tx.nonce is not None), key=lambda tx: tx.nonce or 0):
+            is_next = tx.nonce == block.nonces.get(tx.account, 0)
+            if self.standing(tx) is not None:
+                self._pool.pop(tx, None)
+            elif is_next and tx.max_fee_wei >= self.base_fee():
+                self._include(block, tx)
+                self._pool.pop(tx, None)
 
     def _include(self, block: Block, tx: Transaction) -> None:
         if not block.included:
             block.locks, block.tokens, block.wei = dict(block.locks), dict(block.tokens), dict(block.wei)
         block.wei[tx.account] -= GAS_WEI
         block.wei[b""] += GAS_WEI
+        if tx.nonce is not None:
+            block.nonces = {**block.nonces, tx.account: tx.nonce + 1}
         succeeded = _execute(block, tx)
         block.included[tx] = succeeded
         tx.blocks.append(block)
@@ -361,13 +435,16 @@ class SimulatedChain:
 def _execute(block: Block, tx: Transaction) -> bool:
     """The contract. Returns False where it reverts."""
     lock = tx.lock
-    if tx.call is LockCall.OTHER or lock is None:
+    if tx.call is LockCall.APPROVE:
+        block.approved |= {tx.account}
+    if lock is None:
         return True
     lock_id = lock.lock_id
     reading = block.locks.get(lock_id, NEVER)
     if tx.call is LockCall.LOCK:
         in_time = 0 < lock.timelock - block.timestamp <= _MAX_TIMELOCK_S
-        if not in_time or reading is not NEVER or block.tokens[tx.account] < lock.amount:
+        allowed = tx.nonce is None or tx.account in block.approved
+        if not (in_time and allowed) or reading is not NEVER or block.tokens[tx.account] < lock.amount:
             return False
         block.tokens[tx.account] -= lock.amount
         block.locks[lock_id] = _LOCKED

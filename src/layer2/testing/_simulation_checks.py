@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from layer2.testing._simulation_lightning import SimulatedLightning
 from layer2.testing._simulation_loop import EPOCH_S, SimulationLoop
 
 if TYPE_CHECKING:
+    from layer2.evm import SignedTransaction
     from layer2.testing._simulation_process import SimulatedProcess
 
 __all__ = ["Violated", "Violation", "Watchman"]
@@ -91,6 +93,9 @@ class Watchman:
         self.states: dict[tuple[Role, str], State] = {}
         """Where each swap stands, once it has moved."""
         self._holders: dict[bytes, str] = {}
+        self._payloads: dict[tuple[bytes, int], tuple[object, ...]] = {}
+        self.secret: bytes | None = None
+        """The client's preimage, before it is shown in a claim."""
 
     def alarms(self, role: Role) -> list[tuple[str, str]]:
         """Codes and reasons of the alarms that a process raised."""
@@ -153,6 +158,25 @@ class Watchman:
             slack = deal.terms.timing.clock_skew_s + 1
             if EPOCH_S + self._loop.now > deal.terms.lock_by + slack:
                 self.violate("no lock after lock_by", process.name, tx.key)
+
+    def shows(self, process: SimulatedProcess, what: str) -> None:
+        """A process shows something to its endpoint that is not a signed transaction."""
+        sent = any(tx.sent for tx in self._chain.signed.values() if tx.call is LockCall.CLAIM)
+        if self.secret is not None and not sent and self.secret.hex() in what:
+            self.violate("no early reveal", process.name, f"the preimage stands in {what[:60]}")
+
+    def shown(self, process: SimulatedProcess, signed: SignedTransaction, stored: Transaction | None) -> None:
+        """A process hands a signed transaction to its endpoint."""
+        tx = signed.transaction
+        if stored is None:
+            self.violate("a transaction is stored before it is sent", process.name, f"nonce {tx.nonce}")
+        payload = (tx.to, tx.value, tx.data)
+        known = self._payloads.setdefault((signed.sender.raw, tx.nonce), payload)
+        fills = (signed.sender, 0, b"")
+        if known != payload and fills not in (known, payload):
+            self.violate("no nonce for two payloads", process.name, f"nonce {tx.nonce}")
+        if known == fills:
+            self._payloads[signed.sender.raw, tx.nonce] = payload
 
     def _reveals(self, process: SimulatedProcess, deal: Deal) -> None:
         """The preimage is about to leave for the first time."""
@@ -235,7 +259,8 @@ class Watchman:
             if tx is None:
                 continue
             status = final.locks.get(deal.terms.lock.lock_id, NEVER).status
-            dead = final.found(tx) is False or (tx.rival is not None and final.found(tx.rival) is not None)
+            forms = [form for key, form in chain.signed.items() if key == tx.key or key.startswith(f"{tx.key}#")]
+            dead = all(final.found(form) is False or final.used_up(form) for form in forms)
             impossible = status is LockStatus.NEVER and (dead or final.timestamp >= deal.terms.lock.timelock)
             if status is not LockStatus.REFUNDED and not impossible:
                 self.violate("no invoice is given up while its lock may be claimed", process.name, deal.id)
@@ -274,6 +299,18 @@ class Watchman:
         sent = sum(1 for tx in self._chain.signed.values() if tx.account == account)
         if spent > GAS_WEI * (sent + 1):
             self.violate("gas is bounded", role.value, f"{spent} wei for {sent} transactions")
+
+    def paid(self, process: SimulatedProcess, accepted: set[str]) -> None:
+        """What became of the payments that users of a real sender made from its account."""
+        times: Counter[str] = Counter()
+        for form in self._chain.forms.values():
+            if form.account == process.account.raw and form.key.startswith("user:"):
+                times[form.key.split("#")[0]] += self._chain.head.found(form) is True
+        for key in times.keys() | accepted:
+            if times[key] > 1:
+                self.violate("no payment is made twice", process.name, f"{key} {times[key]} times")
+            if key in accepted and not times[key] and not self._chain.pooled(process.account.raw):
+                self.violate("no payment is lost", process.name, key)
 
     def _no_loss(self, role: Role, payment_hash: bytes, deals: list[Deal]) -> None:
         head = self._chain.head

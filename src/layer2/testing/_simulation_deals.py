@@ -21,10 +21,10 @@ from layer2.swaps import (
     submarine_timelock,
 )
 from layer2.terms import DepthPolicy, Lock, SignedTerms, SwapDirection, SwapTerms
+from layer2.testing._simulation_keys import CLIENT, PROVIDER, SimulatedSigner
 from layer2.testing._simulation_lightning import SimulatedInvoice
 from layer2.testing._simulation_loop import EPOCH_S, ProcessClock
 from layer2.testing._simulation_plan import HONEST
-from layer2.testing._simulation_process import SimulatedSigner
 
 if TYPE_CHECKING:
     from layer2.testing._simulation import Simulation
@@ -41,8 +41,8 @@ class Parties:
     """Accounts and contracts."""
 
     policy: DepthPolicy
-    client: EvmAddress = field(default=EvmAddress(raw=b"\x11" * 20))
-    provider: EvmAddress = field(default=EvmAddress(raw=b"\x22" * 20))
+    client: EvmAddress = CLIENT
+    provider: EvmAddress = PROVIDER
     contract: EvmAddress = field(default=EvmAddress(raw=b"\x33" * 20))
     token: EvmAddress = field(default=EvmAddress(raw=b"\x44" * 20))
 

@@ -137,6 +137,13 @@ class SimulationPlan:
     client_torn_write: int = 0
     """In the midst of its so many-th write the power fails, and the disk has any part of it; with driver and store only."""
     provider_torn_write: int = 0
+    real_sender: bool = False
+    """Honest parties sign, price, number, journal and follow their transactions with the real sender, over JSON-RPC; with driver
+    and store, and constants of a local network, only."""
+    dear_gas: bool = False
+    """Gas costs many times as much for moments; a real sender has to raise its prices."""
+    user_payments: int = 0
+    """How many payments the users of a real sender make from the same account besides, some of them all at once."""
     stranger: bool = False
     """Somebody sends every claim and refund that is on its way to a block once more, in transactions of its own."""
 
@@ -212,6 +219,9 @@ def draw_plan(seed: int) -> SimulationPlan:
         stranger=seldom(0.15),
         client_torn_write=more.randint(1, 5) if seldom(0.03) else 0,
         provider_torn_write=more.randint(1, 5) if seldom(0.03) else 0,
+        real_sender=seldom(0.04),
+        dear_gas=seldom(0.5),
+        user_payments=more.randint(1, 24) if seldom(0.5) else 0,
     )
 
 

@@ -24,7 +24,23 @@ from layer2.testing._simulation_chain import NEVER, Block, LockCall, Transaction
 if TYPE_CHECKING:
     from layer2.testing._simulation_process import Life, SimulatedProcess
 
-__all__ = ["ChainPort", "CounterpartyPort", "NodePort"]
+__all__ = ["ChainPort", "CounterpartyPort", "NodePort", "seen_head"]
+
+
+def seen_head(process: SimulatedProcess) -> tuple[float, Block]:
+    """The head of the endpoint that answers now, with the time at which the chain was so."""
+    lag_s = 0.0
+    gate, chain = process.gate, process.chain
+    if gate.troubles.lag:
+        timing = chain.timing
+        far = gate.uniform(0, 1) < 0.3
+        lag_s = gate.uniform(0, timing.grace_s / 2 if far else min(1.5 * timing.evm_block_s, timing.grace_s / 3))
+    now = process.loop.now - lag_s
+    seen = chain.heads[0]
+    for seen in reversed(chain.heads):
+        if seen[0] <= now:
+            break
+    return now, seen[1]
 
 
 class ChainPort:
@@ -38,20 +54,7 @@ class ChainPort:
         self._replace_lock = replace_lock
 
     def _head(self) -> tuple[float, Block]:
-        """The head of the endpoint that answers now, with the time at which the chain was so."""
-        lag_s = 0.0
-        if self._gate.troubles.lag:
-            timing = self._chain.timing
-            far = self._gate.uniform(0, 1) < 0.3
-            lag_s = self._gate.uniform(
-                0, timing.grace_s / 2 if far else min(1.5 * timing.evm_block_s, timing.grace_s / 3)
-            )
-        now = self._process.loop.now - lag_s
-        seen = self._chain.heads[0]
-        for seen in reversed(self._chain.heads):
-            if seen[0] <= now:
-                break
-        return now, seen[1]
+        return seen_head(self._process)
 
     def _now_s(self) -> int:
         return self._process.clock.now_ms() // 1000

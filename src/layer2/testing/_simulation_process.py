@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
@@ -16,38 +15,20 @@ from layer2.swaps import Deal, Effect, Observation, Role, State, StoredSwap, Swa
 from layer2.testing._simulation_loop import OWNER, ProcessClock, SimulationLoop, TaskList
 
 if TYPE_CHECKING:
+    from layer2.evm import TxSender
     from layer2.storage import SwapJournal
     from layer2.testing._simulation_bare import BareEngine, BareJournal
     from layer2.testing._simulation_chain import SimulatedChain
     from layer2.testing._simulation_checks import Watchman
     from layer2.testing._simulation_disk import SimulatedDisk
     from layer2.testing._simulation_lightning import SimulatedLightning
+    from layer2.testing._simulation_sender import UserPayments
 
-__all__ = ["FaultyJournal", "Gate", "Life", "SimulatedProcess", "SimulatedSigner", "Troubles"]
+__all__ = ["FaultyJournal", "Gate", "Life", "SimulatedProcess", "Troubles"]
 
 T = TypeVar("T")
 _PROMPT: Final = 0.7
 """This part of all answers comes at once."""
-
-
-class SimulatedSigner:
-    """Signs with a hash: nobody in the simulation forges, and real signatures would only cost time."""
-
-    def __init__(self, address: EvmAddress) -> None:
-        self._address = address
-
-    @property
-    def address(self) -> EvmAddress:
-        """The account it signs for."""
-        return self._address
-
-    async def sign_digest(self, digest: bytes) -> bytes:
-        """65 bytes that only this signer is meant to make."""
-        return hashlib.sha512(self._address.raw + digest).digest() + b"\x1b"
-
-    async def derive_secret(self, label: bytes) -> bytes:
-        """The same secret for the same label."""
-        return hashlib.sha256(b"secret" + self._address.raw + label).digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +60,8 @@ class Life:
     tasks: TaskList = field(default_factory=TaskList)
     alive: bool = True
     engine: SwapEngine | BareEngine | None = None
+    sender: TxSender | None = None
+    """The real one, if this process has it."""
 
 
 class Gate:
@@ -296,6 +279,8 @@ class SimulatedProcess:
         self.poll_s = poll_s
         grace_s = chain.timing.grace_s
         self.gate = Gate(self, rng, troubles, window_s=2.0 * grace_s, pause_s=min(2.0, grace_s / 8))
+        self.payments: UserPayments | None = None
+        """Of a real sender's users."""
         self.life: Life | None = None
         self.gone = False
         """It died for ever."""
@@ -332,6 +317,10 @@ class SimulatedProcess:
         engine = self._make_engine(self, life)
         while True:
             try:
+                if life.sender is not None:
+                    await life.sender.start()
+                    if self.payments is not None:
+                        self.payments.begin(life.sender)
                 await engine.start()
             except Layer2Error as error:
                 self.tell(f"cannot start: {error}")

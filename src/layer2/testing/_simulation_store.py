@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from layer2.errors import StorageError
 from layer2.swaps import ChainView, Role, StoredSwap
 from layer2.testing._simulation_chain import NEVER
+from layer2.testing._simulation_keys import SimulatedSigner
 from layer2.testing._simulation_loop import ProcessClock
-from layer2.testing._simulation_process import SimulatedProcess, SimulatedSigner
+from layer2.testing._simulation_process import SimulatedProcess
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -121,5 +122,5 @@ async def wrong_in_history(store: Store, swap_id: str) -> str | None:
 def _empty(conn: Connection) -> None:
     # By the driver itself: what SQLAlchemy adds to a statement takes longer than a run can spare.
     database: Any = conn.connection.driver_connection
-    for table in ("swap_proof", "swap_effect", "swap_event", "used_hash", "swap"):
+    for table in ("swap_proof", "swap_effect", "swap_event", "used_hash", "swap", "evm_variant", "evm_tx"):
         database.execute(f"DELETE FROM {table}")  # noqa: S608 - constants

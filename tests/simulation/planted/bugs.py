@@ -9,8 +9,10 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 from layer2.errors import NodeConnectionError, PaymentFailed, UnknownOutcome
+from layer2.evm import encode_claim
+from layer2.evm._tracker import Tracker
 from layer2.provider import _service
-from layer2.storage import SwapJournal
+from layer2.storage import SqlTxJournal, SwapJournal
 from layer2.swaps import (
     Agreed,
     Cancelling,
@@ -18,6 +20,7 @@ from layer2.swaps import (
     Claim,
     Decision,
     EffectRefused,
+    EvmSwapChain,
     Failed,
     InvoiceStatus,
     InvoiceView,
@@ -58,8 +61,12 @@ class Bug:
     plant: Callable
     role: Role | None = None
     direction: SwapDirection | None = None
+    real_sender: bool = False
+    """Whether the bug is in what only some seeds have."""
 
     def concerns(self, plan):
+        if self.real_sender and not (plan.real_sender and plan.timing == "devnet"):
+            return False
         strategy = {CLIENT: plan.client, PROVIDER: plan.provider, None: "honest"}[self.role]
         return strategy == "honest" and self.direction in (None, plan.direction)
 
@@ -67,9 +74,9 @@ class Bug:
 BUGS: list[Bug] = []
 
 
-def bug(role=None, direction=None):
+def bug(role=None, direction=None, *, real_sender=False):
     def add(plant):
-        BUGS.append(Bug(plant.__name__, contextmanager(plant), role, direction))
+        BUGS.append(Bug(plant.__name__, contextmanager(plant), role, direction, real_sender))
         return plant
 
     return add
@@ -359,4 +366,44 @@ def leaves_no_room_to_claim():
     with ExitStack() as stack:
         stack.enter_context(patch.object(_deadlines, "claim_room_s", lambda *_: 0))
         stack.enter_context(patch.object(_simulation_checks, "claim_room_s", lambda *_: 0))
+        yield
+
+
+async def _nothing(*_args):
+    return None
+
+
+async def _no_records(*_args, **_named):
+    return []
+
+
+@bug(real_sender=True)
+def uses_a_nonce_again_after_a_restart():
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(SqlTxJournal, "open_records", _no_records))
+        stack.enter_context(patch.object(SqlTxJournal, "last_nonce", _nothing))
+        yield
+
+
+@bug(real_sender=True)
+def signs_again_what_it_has_signed():
+    with patch.object(SqlTxJournal, "get", _nothing):
+        yield
+
+
+@bug(real_sender=True)
+def never_sends_again_what_the_nodes_forgot():
+    with patch.object(Tracker, "_send_missing", _no_records):
+        yield
+
+
+@bug(CLIENT, REVERSE, real_sender=True)
+def estimates_the_claim():
+    right = EvmSwapChain.send_claim
+
+    async def wrong(self, key, lock, preimage, *, not_after):
+        await self._client.estimate_gas(lock.contract, encode_claim(lock, preimage), sender=self._sender.account)
+        await right(self, key, lock, preimage, not_after=not_after)
+
+    with patch.object(EvmSwapChain, "send_claim", wrong):
         yield
