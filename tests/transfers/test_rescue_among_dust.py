@@ -26,14 +26,16 @@ from rescues import (
 from served_chains import served
 from typer.testing import CliRunner
 
-from layer2 import Layer2Config
+from layer2 import Layer2Config, NodeConnectionError
 from layer2._crypto import sha256
 from layer2.cli._app import app
+from layer2.cli._exit import ExitCode
 from layer2.devnet import EmbeddedNetwork
 from layer2.signers import LocalSigner
 from layer2.swaps import Rescue, RescueAction, RescuePlan
 from layer2.terms import Lock
 
+LATER = int(ExitCode.CONNECTION)
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 
@@ -72,7 +74,7 @@ async def run(network: EmbeddedNetwork, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("layer2.cli._rescue.connect_node", connect)
     async with served(network) as url:
 
-        async def invoke(signer: LocalSigner, *more: str) -> list[dict[str, Any]]:
+        async def invoke(signer: LocalSigner, *more: str, exit_code: int = 0) -> list[dict[str, Any]]:
             key, settings = tmp_path / "key", tmp_path / "layer2.toml"
             key.write_text(signer.export_private_key().hex())
             key.chmod(0o600)
@@ -83,7 +85,7 @@ async def run(network: EmbeddedNetwork, tmp_path: Path, monkeypatch: pytest.Monk
             settings.chmod(0o600)
             arguments = ["rescue", "--config", str(settings), "--from-block", "0", "--json", *more]
             done = await asyncio.to_thread(CliRunner().invoke, app, arguments)
-            assert done.exit_code == 0, done.output
+            assert done.exit_code == exit_code, done.output
             listed: list[dict[str, Any]] = json.loads(done.stdout)
             return listed
 
@@ -154,3 +156,29 @@ async def test_a_lock_that_is_not_searched_for_is_told_from_one_without_a_preima
         assert (await work.plan(found)).action is RescueAction.NO_PREIMAGE
         assert told == [("search", lock.preimage_hash)]
     assert (await network.provider_node.lookup_payment(lock.preimage_hash)).preimage is None
+
+
+async def test_a_lock_that_cannot_be_looked_at_does_not_keep_the_others_from_being_rescued(
+    network: EmbeddedNetwork, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with rescue_of(network, network.client_signer) as (_, chain):
+        due = [await make_lock(network, chain, os.urandom(32), seconds=5, by_provider=False) for _ in range(2)]
+    plan = Rescue.plan
+
+    async def failing(work: Rescue, found: Any, **options: Any) -> RescuePlan:
+        if found.lock == due[0]:
+            raise NodeConnectionError("no connection")
+        return await plan(work, found, **options)
+
+    monkeypatch.setattr(Rescue, "plan", failing)
+    first, second = ("0x" + lock.lock_id.hex() for lock in due)
+
+    async def passed() -> bool:
+        listed = {each["lock_id"]: each["action"] for each in await run(network.client_signer, exit_code=LATER)}
+        assert listed[first] == "not_looked_at"
+        return bool(listed[second] == "refund")
+
+    await until(passed)
+    done = {each["lock_id"]: each for each in await run(network.client_signer, "--send", exit_code=LATER)}
+    assert (done[first]["sent"], done[first]["error"]) == (False, "no connection")
+    assert done[second]["status"] == "refunded"

@@ -56,6 +56,7 @@ _TEXT: Final = {
     "payment all the same. Safe only if your node says that the payment came back: --send --force, and --claim {lock} if no store "
     "knows it",
     RescueAction.NOT_DEEP: "not deep enough in the chain yet: run this again in a minute",
+    RescueAction.NOT_LOOKED_AT: "could not be looked at: run this again",
     RescueAction.NO_PREIMAGE: "this key gives no preimage for it: a wrong clock (--search-s), or a provider's lock, whose "
     "preimage is with the payment at its Lightning node (--provider)",
     RescueAction.NOT_SEARCHED: "your node has not paid for it: nothing to do, unless it is of a transfer that you made yourself "
@@ -139,7 +140,7 @@ async def rescue(
             cli.emit([_json(plan) for plan in plans], lambda: _table(plans, decimals))
             if not plans:
                 cli.say(f"no lock of {bob.account} since block {first}")
-            return ExitCode.OK
+            return min((code_for(plan.error) for plan in plans if plan.error is not None), default=ExitCode.OK)
         cli.emit_people(lambda: _table(plans, decimals))
         results = [await acts.finish(plan) for plan in plans]
     cli.emit([result for result, _ in results])
@@ -263,7 +264,12 @@ class _Planning:
         return [plans[found.lock.lock_id] for found in self._found]
 
     async def _plan(self, found: FoundLock, *, search: bool = False) -> RescuePlan:
-        plan = await self._work.plan(found, search=search)
+        try:
+            plan = await self._work.plan(found, search=search)
+        except Layer2Error as error:
+            # Others can be rescued all the same, and may have less time.
+            self._cli.note(f"{_name(found)}: it could not be looked at: {error}")
+            return self._work.unplanned(found, error)
         if plan.action is not RescueAction.NONE and self._store is not None:
             known = await self._store.run(swaps.by_lock_id, found.lock.lock_id)
             if any(swap.active for swap in known):
@@ -315,7 +321,7 @@ class _Acts:
 
     async def finish(self, plan: RescuePlan) -> tuple[dict[str, Any], ExitCode]:
         """Wait for what was begun."""
-        cli, begun = self._cli, self._sent[plan.found.lock.lock_id]
+        cli, begun = self._cli, plan.error or self._sent[plan.found.lock.lock_id]
         if isinstance(begun, Layer2Error):
             return {**_json(plan), "sent": False, "error": str(begun)}, code_for(begun)
         if not begun:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from layer2._crypto import sha256
 from layer2._signing import derive_secret
-from layer2.errors import NotFound, UnexpectedReply
+from layer2.errors import Layer2Error, NotFound, UnexpectedReply
 from layer2.evm import LOCKUP_TOPIC, LockPhase, LockupEvent, decode_htlc_event, decode_status, encode_status
 from layer2.lightning import InvoiceState
 from layer2.signers import LocalSigner
@@ -73,6 +73,8 @@ class RescueAction(StrEnum):
     """We are its refunder and have its preimage, so it is never refunded: it is claimed for its claimer."""
     DRIVEN = "driven"
     """The store knows it: ``layer2 run`` does what is to be done."""
+    NOT_LOOKED_AT = "not_looked_at"
+    """The endpoint, the node or the signer failed when it was looked at (``RescuePlan.error``): nothing is known of it yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +105,8 @@ class RescuePlan:
     """Unix seconds after which the claim is not begun any more."""
     invoice: InvoiceState | None = None
     """What our node says of its invoice of the lock's hash; None if it has none, or was not asked."""
+    error: Layer2Error | None = None
+    """Why it could not be looked at."""
 
     def left_to_the_store(self) -> RescuePlan:
         """The plan for a lock that a store knows."""
@@ -300,6 +304,16 @@ class Rescue:
             return RescuePlan(found=found, action=RescueAction.NOT_SEARCHED, refunder=False, policy=policy)
         secret = await self._search(found)
         return plan_claim(found, policy, self._timing, view, secret, sent=sent, agreed=lock.lock_id in known)
+
+    def unplanned(self, found: FoundLock, error: Layer2Error) -> RescuePlan:
+        """What stands for the plan of a lock of which ``plan`` raised: the others need not wait for it."""
+        return RescuePlan(
+            found=found,
+            action=RescueAction.NOT_LOOKED_AT,
+            refunder=found.lock.refunder == self.account,
+            policy=self._policy_for(found.lock.amount),
+            error=error,
+        )
 
     async def _plan_as_refunder(self, found: FoundLock, policy: DepthPolicy) -> RescuePlan:
         lock = found.lock
