@@ -32,6 +32,7 @@ from layer2.swaps import (
     NoCounterparty,
     Offered,
     Paying,
+    Refunded,
     Refunding,
     Revealed,
     Role,
@@ -401,6 +402,40 @@ async def test_a_refund_is_urgent_where_a_held_payment_would_go_back(role, direc
         await world.looked(4)
         urgent = deal.terms.lock.timelock + deal.terms.timing.evm_inclusion_s
         assert set(world.chain.refund_deadlines) == {urgent if role is Role.PROVIDER else None}
+
+
+@pytest.mark.parametrize(
+    ("role", "direction"), [(Role.PROVIDER, SwapDirection.REVERSE), (Role.CLIENT, SwapDirection.SUBMARINE)]
+)
+async def test_a_refund_of_somebody_elses_that_vanishes_is_made_when_it_is_due(role, direction):
+    """By a reorganisation, and nobody sends that one again."""
+    async with world_of(role) as world:
+        deal = make_deal(role, direction)
+        await world.journal.insert(deal, Locked(), idempotency_key=None, request_digest=None, bind_hash=False)
+        world.chain.latest, world.chain.at_depth, world.chain.finalized = REFUNDED, LOCKED, LOCKED
+        await world.start(node=world.node)
+        await world.reach(deal.id, Refunding)
+        world.lock()
+        await world.looked(6)
+        assert world.chain.refund_deadlines == []
+        await world.clock.advance(deal.terms.lock.timelock - NOW + 1)
+        await world.looked(6)
+        assert world.chain.refund_deadlines
+
+
+async def test_an_early_refund_that_vanishes_does_not_make_another_before_the_timelock(world):
+    """An endpoint that is behind shows the lock again: whatever is sent then fails, and costs gas."""
+    deal = make_deal(Role.CLIENT, SwapDirection.SUBMARINE)
+    early = Refunded(reason="taken back early")
+    await world.journal.insert(deal, early, idempotency_key=None, request_digest=None, bind_hash=False)
+    world.lock()
+    await world.start(node=world.node)
+    await world.reach(deal.id, Refunding)
+    await world.looked(6)
+    assert world.chain.refund_deadlines == []
+    await world.clock.advance(deal.terms.lock.timelock - NOW + 1)
+    await world.looked(6)
+    assert world.chain.refund_deadlines
 
 
 async def test_what_should_be_over_is_alarmed_once(world):

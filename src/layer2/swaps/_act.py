@@ -155,6 +155,9 @@ class Actor:
             return view
         if view.latest.status is not LockStatus.LOCKED:
             return None
+        if isinstance(effect, Refund) and view.head_timestamp < lock.timelock:
+            # Wanted since a refund was seen that another endpoint, or a reorganisation, does not show: ours would only fail yet.
+            return None
         if isinstance(effect, RefundEarly):
             sending = self._chain.send_refund_early(key, lock, effect.signature)
         else:

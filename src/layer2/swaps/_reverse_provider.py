@@ -89,7 +89,8 @@ def _locked(deal: Deal, state: Locking | Locked, view: ChainView) -> Decision | 
                 return Decision(state=Refunding(), effects=(Refund(),))
             return None if isinstance(state, Locked) else Decision(state=Locked())
         case LockStatus.REFUNDED:
-            return _refunding(deal, view) or Decision(state=Refunding())
+            # Whoever sent it: if it vanishes, ours is made when it is due.
+            return _refunding(deal, view) or Decision(state=Refunding(), effects=(Refund(),))
         case LockStatus.NEVER:
             if can_never_lock(view, deal.terms.lock.timelock):
                 return _cancel("expired", "the lock never took effect")
