@@ -226,6 +226,53 @@ class TestProofs:
             assert proof.verify({proof.block_hash}).value == int(stored, 16)
         assert int(await evm.call("eth_getStorageAt", [str(TEST_TOKEN_ADDRESS), "0x0", "latest"]), 16) > 0
 
+    async def test_a_slot_is_that_of_the_block_asked_for_also_after_a_reorganisation(self, evm, alice):
+        async def supply(block_hash):
+            block = {"blockHash": block_hash}
+            stored = await evm.call("eth_getStorageAt", [str(TEST_TOKEN_ADDRESS), "0x0", block])
+            proof = await evm.call("eth_getProof", [str(TEST_TOKEN_ADDRESS), ["0x0"], block])
+            assert int(proof["storageProof"][0]["value"], 16) == int(stored, 16)
+            return int(stored, 16)
+
+        blocks = [await evm.call("eth_getBlockByNumber", ["latest", False])]
+        for _ in range(3):
+            await send(evm, alice.sign(TEST_TOKEN_ADDRESS, MINT))
+            blocks.append(await evm.call("eth_getBlockByNumber", ["latest", False]))
+        assert [await supply(block["hash"]) for block in blocks] == [0, 5, 10, 15]
+        await evm.reorganise(2, transactions="drop")
+        head = await evm.call("eth_getBlockByNumber", ["latest", False])
+        assert [await supply(block["hash"]) for block in (*blocks, head)] == [0, 5, 10, 15, 5]
+
+
+class TestManyAtOnce:
+    async def test_each_gets_its_own_answer_or_error(self, evm):
+        await evm.mine(20)
+        asked = [evm.call("eth_getBlockByNumber", [hex(height), False]) for height in range(20)]
+        refused = [evm.call(f"eth_unknown{number}", []) for number in range(20)]
+        pairs = [each for pair in zip(asked, refused, strict=True) for each in pair]
+        answers = await asyncio.gather(*pairs, return_exceptions=True)
+        assert [int(block["number"], 16) for block in answers[::2]] == list(range(20))
+        assert [f"eth_unknown{number} " in error.message for number, error in enumerate(answers[1::2])] == [True] * 20
+
+    async def test_one_that_is_cancelled_before_its_turn_is_left_out(self, evm, alice):
+        given_up = asyncio.create_task(evm.call("eth_sendRawTransaction", [alice.sign(TEST_TOKEN_ADDRESS, MINT)]))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        assert (await asyncio.gather(given_up, evm.call("eth_chainId", []), return_exceptions=True))[1] == "0xed88"
+        assert given_up.cancelled()
+        assert await evm.call("eth_getTransactionCount", [str(alice.address), "pending"]) == "0x0"
+
+    async def test_those_that_wait_when_it_is_closed_do_not_wait_for_ever(self):
+        evm = EmbeddedEvm(block_time_s=None)
+        await evm.start()
+        waiting = [asyncio.create_task(evm.call("eth_chainId", [])) for _ in range(50)]
+        await asyncio.sleep(0)
+        await evm.aclose()
+        await asyncio.wait(waiting)
+        assert all(task.cancelled() or task.result() == "0xed88" for task in waiting)
+        with pytest.raises(AsyncRuntimeError):
+            await evm.call("eth_chainId", [])
+
 
 class TestInterface:
     async def test_who_is_asked(self, evm):

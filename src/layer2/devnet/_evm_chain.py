@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 import rlp
 from eth.chains.base import MiningChain
-from eth.constants import POST_MERGE_DIFFICULTY, POST_MERGE_MIX_HASH, POST_MERGE_NONCE
+from eth.constants import BLANK_ROOT_HASH, POST_MERGE_DIFFICULTY, POST_MERGE_MIX_HASH, POST_MERGE_NONCE
 from eth.db.account import AccountDB
 from eth.db.atomic import AtomicDB
 from eth.db.backends.memory import MemoryDB
@@ -21,7 +22,7 @@ from eth.vm.forks.prague import PragueVM
 from eth.vm.forks.prague.constants import HISTORY_STORAGE_ADDRESS, HISTORY_STORAGE_CONTRACT_CODE
 from eth.vm.forks.shanghai.withdrawals import Withdrawal
 from eth.vm.spoof import SpoofTransaction
-from eth_typing import Address, BlockNumber
+from eth_typing import Address, BlockNumber, Hash32
 from eth_utils.exceptions import ValidationError as EthValidationError
 from trie.hexary import HexaryTrie
 
@@ -49,6 +50,8 @@ OP_FEE_CONTRACTS: Final = (
 ZERO_ANSWER: Final = bytes.fromhex("5f5f5260205ff3")
 """Code that answers any call with one zero word: here data on L1 costs nothing."""
 WEI_PER_GWEI: Final = 10**9
+STORAGE_ROOTS: Final = 64
+"""Kept of the accounts whose storage was read last."""
 
 
 @dataclass(slots=True)
@@ -102,6 +105,7 @@ class EvmChain:
         self.places: dict[bytes, tuple[int, int]] = {}
         """Transaction hash -> number of its block and index there."""
         self.pool = Mempool(chain_id=chain_id, gas_limit=GAS_LIMIT, replacement_bump_percent=replacement_bump_percent)
+        self._storage_root = lru_cache(maxsize=STORAGE_ROOTS)(self._read_storage_root)
         self._arrivals = 0
         self._withdrawals = 0
         self._reorgs = 0
@@ -114,6 +118,20 @@ class EvmChain:
     def accounts(self, block: Block) -> Any:
         """The state after ``block``, for reading."""
         return AccountDB(self.db, block.header.state_root)
+
+    def storage(self, account: bytes, slot: int, block: Block) -> int:
+        """The value of a slot in the state after ``block``."""
+        root = self._storage_root(block.header.state_root, account)
+        if root == BLANK_ROOT_HASH:
+            return 0
+        trie: Any = HexaryTrie(self.db, root)
+        encoded = trie.get(keccak256(slot.to_bytes(32)))
+        return int.from_bytes(rlp.decode(encoded)) if encoded else 0
+
+    def _read_storage_root(self, state_root: bytes, account: bytes) -> bytes:
+        # To find the account is most of the work of reading a slot, and the root of a state says which storage it has.
+        state: Any = AccountDB(self.db, Hash32(state_root))
+        return bytes(state._get_storage_root(account))  # noqa: SLF001 (py-evm has no public way to it)
 
     def submit(self, raw: bytes) -> PoolTransaction:
         """Put a signed transaction into the pool.
@@ -310,7 +328,7 @@ class EvmChain:
     def prove(self, account: bytes, slots: Sequence[bytes], block: Block) -> AccountProof:
         """Merkle-Patricia proofs of an account and of slots in the state after ``block``."""
         state = self.accounts(block)
-        storage_root = bytes(state._get_storage_root(account))  # noqa: SLF001 (py-evm has no public way to it)
+        storage_root = self._storage_root(block.header.state_root, account)
         return AccountProof(
             balance=state.get_balance(account),
             nonce=state.get_nonce(account),

@@ -136,8 +136,8 @@ class EvmMethods:
         return hex_data(self.chain.accounts(self._state_block(tag)).get_code(data_param(address, 20)))
 
     def storage_at(self, address: Any, slot: Any, tag: Any = "latest") -> str:
-        state = self.chain.accounts(self._state_block(tag))
-        value = state.get_storage(data_param(address, 20), int.from_bytes(_slot_param(slot)))
+        place = data_param(address, 20), int.from_bytes(_slot_param(slot))
+        value = self.chain.storage(*place, self._state_block(tag))
         return hex_data(value.to_bytes(32))
 
     def proof(self, address: Any, slots: Any, tag: Any = "latest") -> dict[str, Any]:
