@@ -306,6 +306,35 @@ async def test_offers_are_looked_at_over_the_lane_of_user_traffic(world):
     assert asked["exits"] > 0
 
 
+async def test_the_block_that_many_swaps_wait_at_is_asked_for_once_and_anew_below_another_head(world):
+    asked = []
+
+    async def counted(params):
+        asked.append(params[0])
+        return await world.evm.call("eth_getBlockByNumber", params)
+
+    def heights():
+        return [block for block in asked if block.startswith("0x")]
+
+    async def look(*timelocks):
+        locks = [world.lock(timelock=timelock) for timelock in timelocks]
+        await asyncio.gather(*(world.chain.view(lock, policy, lock_key=None) for lock in locks))
+
+    policy = replace(POLICY, confirmations=3)
+    await world.evm.mine(5)
+    await world.clock.advance(1)
+    world.endpoint.lies["eth_getBlockByNumber"] = counted
+    await world.chain.view(world.lock(), replace(POLICY, confirmations=1), lock_key=None)
+    assert heights() == []
+    await world.clock.advance(0.05)
+    await look(*range(4_000, 4_020))
+    assert len(heights()) == 1
+    await world.evm.reorganise(1)
+    await world.clock.advance(0.06)
+    await look(4_000)
+    assert heights() == heights()[:1] * 2
+
+
 def refuses(world, call):
     """An endpoint on which a call with the beginning of ``call`` reverts, as with a token that is paused."""
 

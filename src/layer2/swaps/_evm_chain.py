@@ -94,8 +94,8 @@ class EvmSwapChain:
         self._approve_lock = asyncio.Lock()
         self._phases: dict[bytes, LockStatus] = {}
         self._head: Header | None = None
-        self._heads: dict[str, tuple[float, Header]] = {}
-        self._head_locks: dict[str, asyncio.Lock] = {}
+        self._headers: dict[str, tuple[float, bytes, Header]] = {}
+        self._header_locks: dict[str, asyncio.Lock] = {}
 
     async def view(self, lock: Lock, policy: DepthPolicy, *, lock_key: str | None) -> ChainView:
         """The lock at three depths now, and what became of our own lock transaction sent under ``lock_key``."""
@@ -138,16 +138,29 @@ class EvmSwapChain:
             own_lock=own_lock,
         )
 
-    async def _header(self, tag: str | int) -> Header:
-        if isinstance(tag, int):
-            return await self._ask_header(tag)
-        # All swaps wake with one new block and ask for the same heads: one answer serves them for a tenth of a block.
-        async with self._head_locks.setdefault(tag, asyncio.Lock()):
-            known = self._heads.get(tag)
-            if known is None or self._clock.monotonic_s() - known[0] >= self._block_time_s / 10:
-                header = await self._ask_header(tag)
-                known = self._heads[tag] = (self._clock.monotonic_s(), header)
-        return known[1]
+    async def _header(self, tag: str) -> Header:
+        return await self._shared(tag, tag, b"")
+
+    async def _below(self, head: Header, blocks: int) -> Header:
+        """The block that is so many below ``head``."""
+        return await self._shared(f"{blocks} below", max(0, head.number - blocks), head.hash)
+
+    async def _shared(self, name: str, block: str | int, head: bytes) -> Header:
+        # All swaps wake with one new block and ask for the same blocks: one answer serves them for a tenth of a block, and never
+        # for another head than the one it was asked for.
+        known = self._shared_answer(name, head)
+        if known is None:
+            async with self._header_locks.setdefault(name, asyncio.Lock()):
+                known = self._shared_answer(name, head)
+                if known is None:
+                    known = await self._ask_header(block)
+                    self._headers[name] = (self._clock.monotonic_s(), head, known)
+        return known
+
+    def _shared_answer(self, name: str, head: bytes) -> Header | None:
+        asked_s, of, header = self._headers.get(name, (0.0, b"", None))
+        fresh = of == head and self._clock.monotonic_s() - asked_s < self._block_time_s / 10
+        return header if fresh else None
 
     async def _ask_header(self, tag: str | int) -> Header:
         header = await self._client.header(tag)  # type: ignore[arg-type]  # only block tags come here
@@ -164,7 +177,7 @@ class EvmSwapChain:
             case _:
                 if policy.confirmations == 1:
                     return head
-                return await self._header(max(0, head.number - policy.confirmations + 1))
+                return await self._below(head, policy.confirmations - 1)
 
     async def _newest(self, lock: Lock, head: Header) -> LockReading:
         """A lock's state at the head; asked twice if it is news."""
@@ -269,7 +282,7 @@ class EvmSwapChain:
         if not first <= head.number < first + _LONGEST_GAP:
             return None
         try:
-            follower = head if head.number == first else await self._header(first)
+            follower = head if head.number == first else await self._ask_header(first)
             if follower.parent_hash != before.hash:
                 return None
             # Once more the blocks of before: an endpoint may show a block before it can search it.
