@@ -153,6 +153,37 @@ def test_values_that_contradict_the_domain_type_are_refused():
             codecs.decode_deal(1, json.dumps(copy))
 
 
+def test_deals_on_the_same_terms_share_what_is_the_same():
+    data = json.loads(FROZEN[1]["deals"][0]["text"])
+    one, other = (codecs.decode_deal(1, json.dumps(data | {"id": swap_id})) for swap_id in ("one", "other"))
+    assert one != other
+    assert one.terms.timing is other.terms.timing
+    assert one.terms.depth_policy is other.terms.depth_policy
+    data["signed"]["terms"]["timing"]["grace_s"] += 1
+    changed = codecs.decode_deal(1, json.dumps(data))
+    assert changed.terms.timing == dataclasses.replace(one.terms.timing, grace_s=one.terms.timing.grace_s + 1)
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "1", None, [1], {"confirmations": 1}])
+def test_what_equals_a_value_that_was_read_before_is_checked_all_the_same(value):
+    data = json.loads(FROZEN[1]["deals"][0]["text"])
+    policy = data["signed"]["terms"]["depth_policy"]
+    policy["confirmations"] = 1
+    assert codecs.decode_deal(1, json.dumps(data)).terms.depth_policy.confirmations == 1
+    policy["confirmations"] = value
+    with pytest.raises(StorageError, match=r"damaged.*confirmations"):
+        codecs.decode_deal(1, json.dumps(data))
+
+
+@pytest.mark.parametrize("change", [None, [], "included", {}, {"depth": "included"}, {"more": 1}])
+def test_a_depth_policy_of_another_shape_is_refused(change):
+    data = json.loads(FROZEN[1]["deals"][0]["text"])
+    terms = data["signed"]["terms"]
+    terms["depth_policy"] = terms["depth_policy"] | change if change == {"more": 1} else change
+    with pytest.raises(StorageError, match=r"damaged.*depth_policy"):
+        codecs.decode_deal(1, json.dumps(data))
+
+
 @pytest.mark.parametrize(
     "value",
     [

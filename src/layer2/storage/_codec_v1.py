@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, Final
 
 from layer2.addresses import EvmAddress
-from layer2.storage._shapes import BOOL, HEX, INT, TEXT, UINT, Field, Shape, ShapeError, maybe, nested
+from layer2.storage._shapes import BOOL, HEX, INT, TEXT, UINT, Field, Shape, ShapeError, maybe, nested, shared
 from layer2.swaps import _effects as effects
 from layer2.swaps import _observations as seen
 from layer2.swaps import _states as states
@@ -118,8 +118,8 @@ _TERMS: Final = Shape(
         "provider_fee": UINT,
         "routing_fee_limit_msat": UINT,
         "lock_by": INT,
-        "depth_policy": nested(_POLICY),
-        "timing": nested(_TIMING),
+        "depth_policy": shared(_POLICY),
+        "timing": shared(_TIMING),
         "created_at": INT,
     },
 )

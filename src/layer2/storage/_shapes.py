@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final, Generic, TypeVar
 
-__all__ = ["BOOL", "HEX", "INT", "TEXT", "UINT", "Field", "Shape", "ShapeError", "maybe", "nested"]
+__all__ = ["BOOL", "HEX", "INT", "TEXT", "UINT", "Field", "Shape", "ShapeError", "maybe", "nested", "shared"]
 
 T = TypeVar("T")
+
+SHARED: Final = 64
+"""Different values of a ``shared`` field that are kept."""
 
 
 class ShapeError(ValueError):
@@ -117,3 +122,26 @@ class Shape(Generic[T]):
 def nested(shape: Shape[Any]) -> Field:
     """A field that is itself a dataclass."""
     return Field(shape.write, shape.read)
+
+
+def shared(shape: Shape[Any]) -> Field:
+    """A field that is a dataclass of numbers and texts, and the same one in very many rows: equal ones are one object."""
+    names = tuple(shape.fields)
+    pick = itemgetter(*names)
+
+    # Typed: what is equal but of another type, as 1 and true are, is not taken for what was checked.
+    @lru_cache(maxsize=SHARED, typed=True)
+    def checked(*values: Any) -> Any:
+        return shape.read(dict(zip(names, values, strict=True)))
+
+    def read(data: Any) -> Any:
+        try:
+            values = pick(data)
+            if len(data) == len(names):
+                return checked(*values)
+        except (KeyError, TypeError):
+            # Nothing of this shape, or with values that cannot be kept: the strict way says what is wrong.
+            pass
+        return shape.read(data)
+
+    return Field(shape.write, read)
