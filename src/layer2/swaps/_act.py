@@ -110,8 +110,8 @@ class Actor:
             case CancelInvoice():
                 await self._cancel(swap)
             case SendLock(not_after=not_after):
-                if (reason := await self._why_not_lock(swap)) is not None:
-                    return EffectRefused(key=SendLock.name, reason=reason)
+                if (answer := await self._why_not_lock(swap)) is not None:
+                    return answer
                 sending = self._chain.send_lock(key, lock, not_after=not_after, max_gas_wei=swap.deal.max_gas_wei)
                 return await self._sent(SendLock.name, sending)
             case Claim() as effect:
@@ -122,20 +122,23 @@ class Actor:
                 assert_never(wanted.effect)
         return None
 
-    async def _why_not_lock(self, swap: StoredSwap) -> str | None:
-        """A provider looks at the held payment once more, as long as its lock is not signed."""
+    async def _why_not_lock(self, swap: StoredSwap) -> EffectRefused | ChainView | None:
+        """What a provider decides first: what the lock shows, and, as long as it is not signed, a held payment that does not do."""
         if swap.deal.role is Role.CLIENT:
             return None
         assert self._node is not None
         terms = swap.deal.terms
         view = await self._chain.view(terms.lock, terms.depth_policy, lock_key=lock_key(swap))
+        if seen_preimage(view) is not None:
+            # As before a refund: once seen, it must not be forgotten.
+            return view
         if view.own_lock is not OwnTransaction.NONE or view.latest.status is not LockStatus.NEVER:
             return None
         held = await look_at_invoice(self._node, terms.lock.preimage_hash, self._clock, lock_by=terms.lock_by)
         reason = why_not_lock(swap.deal, held)
         if reason is None and self._why_not_begin is not None:
-            return await self._why_not_begin(swap)
-        return reason
+            reason = await self._why_not_begin(swap)
+        return None if reason is None else EffectRefused(key=SendLock.name, reason=reason)
 
     async def _sent(self, name: str, sending: Awaitable[None]) -> EffectRefused | None:
         # Only what the sending itself raises is certain: a look or a signer that fails says nothing of what was sent before.
