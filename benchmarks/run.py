@@ -63,9 +63,10 @@ def rows(results):
         label = f"transfers a second, embedded, {name}, {figures['at_once']} at once"
         yield label, shown(spread), "provider and chain run in the same process; a block each second"
     for figures in results["restart"]:
+        where = f"{figures['store']}, {figures['layers']}"
         yield (
-            f"restart with {figures['swaps']} unfinished swaps, {figures['store']}: each looked at and under watch again",
-            f"{figures['all_looked_at_s']} s",
+            f"restart with {figures['swaps']} unfinished swaps, {where}: each looked at and under watch again",
+            f"{figures['all_looked_at_s']} s, of which {figures['cpu_s']} s our CPU time",
             (
                 f"those on their way out after {figures['exits_s']} s; {figures['bytes_for_each_waiting_swap'][-1]} bytes for each "
                 "that waits"
@@ -160,6 +161,7 @@ def main():
     }
     if not options.no_real:
         results["real"] = measure("transfers", "--real", *transfers)
+        results["restart"].append(measure("restart", "--real", *swaps))
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     text = table(results)
