@@ -18,7 +18,7 @@ from layer2.errors import (
     StorageError,
     SwapRefused,
 )
-from layer2.lightning import InvoiceRecord, InvoiceState, MemoryLightning
+from layer2.lightning import MemoryLightning
 from layer2.storage import Store, SwapJournal
 from layer2.swaps import (
     Abandoned,
@@ -26,9 +26,7 @@ from layer2.swaps import (
     Closed,
     ExitAgainError,
     Failed,
-    Invoiced,
     Locked,
-    Locking,
     LockStatus,
     NeedsAttention,
     NoCounterparty,
@@ -38,12 +36,9 @@ from layer2.swaps import (
     Refunding,
     Revealed,
     Role,
-    SendLock,
     Settled,
-    Settling,
     SwapEngine,
 )
-from layer2.swaps._look import look_at_invoice
 from layer2.terms import SwapDirection
 from layer2.testing import VirtualClock
 
@@ -483,64 +478,6 @@ async def test_a_preimage_that_could_not_be_written_down_is_still_known(world):
     await world.looked(4)
     assert set(world.chain.claims) == {PREIMAGE}
     assert world.chain.refund_deadlines == []
-
-
-class Holding:
-    """A node that holds a payment and notes with what it is asked to take it."""
-
-    def __init__(self, deal):
-        self._deal = deal
-        self.taken = []
-
-    async def lookup_invoice(self, payment_hash):
-        msat = self._deal.terms.invoice_amount_msat
-        return InvoiceRecord(
-            payment_hash=payment_hash,
-            text=self._deal.terms.invoice,
-            state=InvoiceState.ACCEPTED,
-            amount_msat=msat,
-            received_msat=msat,
-            created_at=NOW,
-            expires_at=self._deal.invoice_expires_at,
-            is_hold=True,
-        )
-
-    async def settle_invoice(self, preimage):
-        self.taken.append(preimage)
-
-
-async def test_a_preimage_that_is_seen_just_before_the_lock_is_sent_again_is_known(provider):
-    """The lock is already claimed when it is sent again, and then a reorganisation takes the claim away."""
-    deal = make_deal(Role.PROVIDER, SwapDirection.REVERSE)
-    node, chain = Holding(deal), provider.chain
-    look = chain.view
-
-    async def view(lock, policy, *, lock_key):
-        # The first look finds nothing yet, the second is made just before the lock is sent, the third finds the claim undone.
-        chain.latest = (NEVER, CLAIMED, LOCKED)[min(chain.looks, 2)]
-        return await look(lock, policy, lock_key=lock_key)
-
-    async def send_lock(key, lock, *, not_after, max_gas_wei):
-        pass
-
-    chain.view, chain.send_lock = view, send_lock
-    await provider.journal.insert(deal, Invoiced(), idempotency_key=None, request_digest=None, bind_hash=False)
-    await provider.journal.transition(
-        deal.id,
-        expected_version=1,
-        state=Locking(),
-        seen=await look_at_invoice(node, deal.terms.lock.preimage_hash, provider.clock),
-        effects=(SendLock(not_after=deal.terms.lock_by),),
-        bind_hash=deal.terms.lock.preimage_hash,
-    )
-    chain.looks = 0
-    await provider.start(node=node)
-    await provider.looked(4)
-    await provider.clock.advance(deal.terms.lock.timelock - NOW + 1)
-    await provider.looked(4)
-    assert chain.refund_deadlines == []
-    assert isinstance((await provider.engine.load(deal.id)).state, Settling)
-    assert set(node.taken) == set(chain.claims) == {PREIMAGE}
 
 
 class Unhelpful:
