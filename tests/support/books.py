@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from layer2 import EvmAddress
+from layer2 import EvmAddress, TransferProof
 from layer2.evm import encode_balance_of
+from layer2.lightning import LndNode, PaymentState
+from layer2.terms import SwapDirection
 
 LNDS = ("client", "router", "provider")
 _ONLY_CHANNEL_OF = {"client": "client", "router": "provider"}
@@ -44,6 +46,23 @@ def changes(before: Counter[str], after: Counter[str]) -> Counter[str]:
     """``after - before``; unlike the operator it keeps what became less."""
     result = Counter(after)
     result.subtract(before)
+    return result
+
+
+def nonzero(column: Counter[str]) -> dict[str, int]:
+    """Only who has more or less."""
+    return {name: change for name, change in column.items() if change}
+
+
+async def expected_msat(proofs: Iterable[TransferProof], lnds: Mapping[str, LndNode]) -> Counter[str]:
+    """What settled transfers should have moved between the lnds, by their terms and the payers' records of routing fees."""
+    result = Counter[str]()
+    for terms in (proof.terms for proof in proofs):
+        payer, payee = ("provider", "client") if terms.direction is SwapDirection.SUBMARINE else ("client", "provider")
+        record = await lnds[payer].lookup_payment(terms.lock.preimage_hash)
+        assert record.state is PaymentState.SUCCEEDED
+        result.update({payer: -terms.invoice_amount_msat - record.fee_msat, payee: terms.invoice_amount_msat})
+        result["router"] += record.fee_msat
     return result
 
 

@@ -20,7 +20,9 @@ from books import (
     Balances,
     balances,
     changes,
+    expected_msat,
     journalled,
+    nonzero,
     nothing_in_flight,
     routing_fees_earned_msat,
     spent,
@@ -419,26 +421,16 @@ async def compare(run: Run, say: Callable[[str], None]) -> Refunds:
     return Refunds(late=late, early=early)
 
 
-def nonzero(column: Counter[str]) -> dict[str, int]:
-    return {name: change for name, change in column.items() if change}
-
-
 @dataclass
 class Expected:
-    msat: Counter[str] = field(default_factory=Counter)
+    msat: Counter[str]
     tokens: Counter[str] = field(default_factory=Counter)
 
 
 async def expected_changes(run: Run) -> Expected:
     """What the settled transfers should have moved, by their terms and the payers' records of routing fees."""
-    result = Expected()
-    for proof in run.proofs:
-        terms = proof.terms
-        out = terms.direction is SwapDirection.SUBMARINE
-        payer, payee = ("provider", "client") if out else ("client", "provider")
-        record = await run.lnds[payer].lookup_payment(terms.lock.preimage_hash)
-        assert record.state is PaymentState.SUCCEEDED
-        result.msat.update({payer: -terms.invoice_amount_msat - record.fee_msat, payee: terms.invoice_amount_msat})
-        result.msat["router"] += record.fee_msat
+    result = Expected(await expected_msat(run.proofs, run.lnds))
+    for terms in (proof.terms for proof in run.proofs):
+        payer, payee = ("provider", "client") if terms.direction is SwapDirection.SUBMARINE else ("client", "provider")
         result.tokens.update({payer: terms.lock.amount, payee: -terms.lock.amount})
     return result
