@@ -13,7 +13,7 @@ SPHINX := $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 # One interpreter to use: the newest that is supported. `make PYTHON=/path/to/python3.12 ...` chooses another.
 PYTHON ?= $(shell tools/find_pythons.sh | head -n 1)
 
-.PHONY: help demo demo-real test check test-others coverage mutants lint style types campaign campaign-real docs bench nodes lock clean
+.PHONY: help demo demo-real test check test-others coverage mutants lint style types campaign campaign-real campaign-crash docs bench nodes lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make bench      compare with other packages, side by side"
 	@echo "make campaign   simulated swaps, SEEDS=200000 or as many as HOURS= allow; goes on where it was stopped"
 	@echo "make campaign-real   transfers on real nodes, with kills and reorganisations: a quarter of an hour"
+	@echo "make campaign-crash  either side killed at every point of every path, on both stores: an hour; goes on where it was stopped"
 	@echo "make docs       build the documentation into docs/_build/html"
 	@echo "make nodes      build the real nodes"
 	@echo "make lock       choose the tested versions anew"
@@ -150,6 +151,9 @@ campaign: $(VENV)/.installed
 
 campaign-real: $(VENV)/.installed-dev nodes
 	@LAYER2_CAMPAIGN=1 $(BIN)/python -m pytest -rs tests/acceptance/test_mixed_run_under_fire.py
+
+campaign-crash: $(VENV)/.installed-dev nodes
+	@LAYER2_CAMPAIGN=1 LAYER2_CRASH_STORES=sqlite,postgresql $(BIN)/python -m pytest -s -rs tests/crash
 
 docs: $(VENV)/.installed-dev
 	@$(SPHINX)

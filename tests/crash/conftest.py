@@ -4,19 +4,47 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 import pytest_asyncio
+from crash_books import CrashBooks
+from crash_campaign import CAMPAIGN, is_done, table, take_told
+from crash_stage import Stage
 
 from layer2.devnet import RealNetwork
+from layer2.evm import EvmClient, HttpTransport
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if CAMPAIGN and is_done(item.nodeid):
+        pytest.skip("the campaign has passed it already")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if CAMPAIGN:
+        terminalreporter.section("what the crash campaign has passed")
+        terminalreporter.write_line(table())
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def network(regtest: Any) -> AsyncIterator[RealNetwork]:
     async with RealNetwork(regtest) as started:
         yield started
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def stage(
+    request: pytest.FixtureRequest, network: RealNetwork, tmp_path: Path, new_store: Any, store_kind: str
+) -> AsyncIterator[Stage]:
+    lnds = {name: await network.connect(name) for name in ("client", "router", "provider")}
+    chain = EvmClient(HttpTransport(network.nodes.evm_url))
+    books = await CrashBooks.open(network, lnds)
+    take_told()
+    yield Stage(network, tmp_path, new_store, chain, lnds, books, request.node.nodeid, store_kind)
+    await chain.close()
 
 
 @pytest.fixture

@@ -11,13 +11,15 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 PRELOAD = [
-    "crash_child",
+    "alembic.autogenerate",
+    "alembic.command",
     "layer2._assembly",
     "layer2._layers",
     "layer2.manager",
@@ -25,6 +27,9 @@ PRELOAD = [
     "layer2.lightning._lnd",
     "layer2.storage._journal",
     "layer2.swaps._wire",
+    "psycopg",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "sqlalchemy.dialects.sqlite.pysqlite",
     "uvicorn",
 ]
 
@@ -36,24 +41,30 @@ UNDER_WAY = ("pay", "send_raw")
 
 
 class Points:
-    """Counts points, tells the parent their names, and dies at the chosen one: by number, or the first of a name."""
+    """Tells the parent the name of each point, and dies at the chosen one: by its name, or by its number among all."""
 
     def __init__(self, report: Connection, kill_at: int | str | None, *, armed: bool) -> None:
         self._report = report
         self._kill_at = kill_at
-        self._count = 0
+        self._of_a_kind: Counter[str] = Counter()
         self._one_at_a_time = threading.Lock()
         self.armed = armed
 
-    def reach(self, name: str) -> None:
+    def reach(self, kind: str) -> None:
         if not self.armed:
             return
         # Commits are made in the store's thread, everything else on the loop.
         with self._one_at_a_time:
-            self._count += 1
+            self._of_a_kind[kind] += 1
+            name = numbered(kind, self._of_a_kind[kind])
             self._report.send(("point", name))
-            if self._kill_at in (self._count, name):
+            if self._kill_at in (self._of_a_kind.total(), name):
                 os.kill(os.getpid(), signal.SIGKILL)
+
+    def tell(self, *message: Any) -> None:
+        """Tell the parent something else."""
+        with self._one_at_a_time:
+            self._report.send(message)
 
     def around(self, owner: type, method: str) -> None:
         """Make the moments just before, in the middle of and just after a method into points."""
@@ -105,6 +116,16 @@ class Points:
                 self.around(owner, method)
 
 
+def numbered(kind: str, count: int) -> str:
+    """The name of a point: numbers within a kind hardly shift when something is looked at or asked for once more."""
+    return kind if count == 1 else f"{kind}, {count}"
+
+
+def kind_of(point: str) -> str:
+    """Without the number."""
+    return point.partition(",")[0]
+
+
 def changes(conn: Any) -> Any:
     """Something that is another once the transaction has written."""
     if conn.dialect.name == "sqlite":
@@ -134,20 +155,26 @@ class ClientJob:
     amount: int
     recipient: str | None
     key: str
-    kill_at: int | str | None
+    kill_at: int | str | None = None
+    payer: str = "self"
+    patient: bool = False
+    """Ask for the transfer until somebody answers."""
+    to_rest: bool = False
+    """Live until nothing is unfinished, finality included."""
+    from_the_start: bool = False
+    """Whether points count while what an earlier life began is taken up."""
 
 
 def run_client(job: ClientJob, report: Connection) -> None:
     """Begin the transfer or go on with it; report how it ended."""
     end_with_parent()
-    points = Points(report, job.kill_at, armed=False)
+    points = Points(report, job.kill_at, armed=job.from_the_start)
     points.install()
-    asyncio.run(_client(job, report, points))
+    asyncio.run(_client(job, points))
 
 
-async def _client(job: ClientJob, report: Connection, points: Points) -> None:
+async def _client(job: ClientJob, points: Points) -> None:
     from layer2 import (
-        BTC,
         InitializationError,
         Layer2Config,
         Layer2Manager,
@@ -167,27 +194,51 @@ async def _client(job: ClientJob, report: Connection, points: Points) -> None:
                 await asyncio.sleep(0.5)  # a busy node is not synchronised: a supervisor would start us again
         points.armed = True
         try:
-            proof = await manager.cross_layer_transfer_async(
-                BTC, job.amount, job.source, job.destination, recipient=job.recipient, idempotency_key=job.key
-            )
+            proof = await _transfer(job, manager)
         except (SwapRefunded, SwapExpired) as error:
-            report.send(("ended", type(error).__name__, None))
-        except (NodeError, SwapRefused):
+            end = type(error).__name__, None, str(error)
+        except (NodeError, SwapRefused) as error:
             # The first life had not agreed on anything, and now the provider is gone, or the invoice is too old.
             assert await manager.list_transfers_async() == []
-            report.send(("ended", "nothing begun", None))
+            end = "nothing begun", None, str(error)
         else:
             assert await manager.verify_cross_layer_proof_async(proof)
-            report.send(("ended", "settled", proof.to_json()))
+            end = "settled", proof.to_json(), ""
+        if job.to_rest:
+            await manager.wait_idle_async()
+        points.tell("ended", *end)
         points.armed = False
 
 
-def run_provider(config_path: str, kill_at: int | str | None, report: Connection) -> None:
-    """Serve until killed. Points count from the first request for a swap on."""
+async def _transfer(job: ClientJob, manager: Any) -> Any:
+    from layer2 import BTC, NodeError, SwapRefused
+
+    while True:
+        try:
+            transfer = await manager.start_cross_layer_transfer_async(
+                BTC,
+                job.amount,
+                job.source,
+                job.destination,
+                recipient=job.recipient,
+                payer=job.payer,
+                idempotency_key=job.key,
+            )
+            break
+        except (NodeError, SwapRefused) as error:
+            # An invoice that is given grows too old; one of its own is new each time.
+            if not job.patient or (isinstance(error, SwapRefused) and job.recipient is not None):
+                raise
+            await asyncio.sleep(0.2)
+    return await transfer.result_async()
+
+
+def run_provider(config_path: str, kill_at: int | str | None, from_the_start: bool, report: Connection) -> None:
+    """Serve until killed. Points count from the start or from the first request for a swap on."""
     end_with_parent()
     from layer2.provider import ProviderService
 
-    points = Points(report, kill_at, armed=False)
+    points = Points(report, kill_at, armed=from_the_start)
     points.install()
     for method in ("create_submarine", "create_reverse"):
         original = getattr(ProviderService, method)
@@ -197,13 +248,32 @@ def run_provider(config_path: str, kill_at: int | str | None, report: Connection
             return await _original(*args, **kwargs)
 
         setattr(ProviderService, method, armed)
-    asyncio.run(_serve(config_path, report))
+    asyncio.run(_serve(config_path, points))
 
 
-async def _serve(config_path: str, report: Connection) -> None:
+async def _serve(config_path: str, points: Points) -> None:
     from layer2 import Layer2Config
+
+    daemon = await _started(Layer2Config.load(config_path))
+    points.tell("ready", daemon.url)
+    told = None
+    while True:
+        unfinished = daemon.runtime.engine.active
+        if unfinished != told:
+            points.tell("unfinished", unfinished)
+            told = unfinished
+        await asyncio.sleep(0.1)
+
+
+async def _started(config: Any) -> Any:
+    from layer2 import NodeNotReady
     from layer2.provider import ProviderDaemon
 
-    async with ProviderDaemon(Layer2Config.load(config_path)) as daemon:
-        report.send(("ready", daemon.url))
-        await asyncio.Event().wait()
+    while True:
+        daemon = ProviderDaemon(config)
+        try:
+            await daemon.start()
+        except NodeNotReady:
+            await asyncio.sleep(0.5)  # a busy node is not synchronised: a supervisor would start us again
+        else:
+            return daemon

@@ -15,12 +15,17 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from crash_child import PRELOAD, UNDER_WAY, ClientJob, run_client, run_provider
+from crash_campaign import CAMPAIGN, told
+from crash_child import PRELOAD, UNDER_WAY, ClientJob, kind_of, run_client, run_provider
 
 from layer2.devnet import DevnetAccount, RealNetwork
 
-LIMIT_S = 240
+LIMIT_S = 600 if CAMPAIGN else 240
 """Longest for one transfer, restarts included; a timelock's refund fits."""
+TRIES = 4
+"""So often a swap is made, in a campaign, until it gets to the point at which it is to be interrupted."""
+AT_ONCE, AT_ONCE_WAITING = 4, 10
+"""Swaps at a time: those that work, and those that mostly wait for a deadline."""
 STORES = os.environ.get("LAYER2_CRASH_STORES", "sqlite").split(",")
 
 
@@ -84,7 +89,10 @@ class Run:
     """One child: what it reported and how it ended."""
 
     points: list[str] = field(default_factory=list)
-    ended: tuple[str, str | None] | None = None
+    ended: tuple[str, str | None, str] | None = None
+    """How its transfer ended, with the proof or the reason."""
+    unfinished: int | None = None
+    """How many swaps it has that are not over, finality included; None: it has not said so yet."""
     killed: bool = False
 
 
@@ -118,14 +126,16 @@ class Child:
             self.reports.close()
             self._collecting = asyncio.ensure_future(self._collect())
 
-    def _heard(self, message: tuple[str, ...]) -> None:
+    def _heard(self, message: Any) -> None:
         if message[0] == "point":
             self.run.points.append(message[1])
             self._seen(message[1])
         elif message[0] == "ready" and not self.ready.done():
             self.ready.set_result(message[1])
         elif message[0] == "ended":
-            self.run.ended = (message[1], message[2])
+            self.run.ended = message[1:]
+        elif message[0] == "unfinished":
+            self.run.unfinished = message[1]
 
     async def _collect(self) -> None:
         while self.process.exitcode is None:  # its pipe closes a moment before it is gone
@@ -157,12 +167,20 @@ class Child:
         await self._end.wait()
 
 
-async def client_to_the_end(job: ClientJob, seen: Callable[[str], None] = lambda _: None) -> tuple[Run, Run]:
-    """Run a client, killed at ``job.kill_at``; then again, not killed. Gives both runs."""
-    first = await _one_life(job, seen)
-    if not first.killed:
-        return first, first
-    return first, await _one_life(replace(job, kill_at=None), seen)
+async def client_lives(
+    job: ClientJob,
+    deaths: Sequence[int | str | None],
+    seen: Callable[[str], None] = lambda _: None,
+    *,
+    comes_back: bool = True,
+) -> list[Run]:
+    """Run a client that is killed at one point in each of its lives, and once more, not killed. Gives all runs."""
+    runs: list[Run] = []
+    for kill_at in (*deaths, *([None] if comes_back else [])):
+        runs.append(await _one_life(replace(job, kill_at=kill_at, from_the_start=len(runs) > 0), seen))
+        if not runs[-1].killed:
+            break
+    return runs
 
 
 async def _one_life(job: ClientJob, seen: Callable[[str], None]) -> Run:
@@ -173,9 +191,57 @@ async def _one_life(job: ClientJob, seen: Callable[[str], None]) -> Run:
         await child.stop()
 
 
+class Provider:
+    """A provider process that is killed at one point in each of its first lives, and started again as soon as it was."""
+
+    def __init__(self, config_path: str, deaths: Sequence[int | str | None]) -> None:
+        self._config_path = config_path
+        self._deaths = list(deaths)
+        self._child: Child | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self.runs: list[Run] = []
+
+    async def start(self) -> None:
+        """Serve, or serve again."""
+        kill_at = self._deaths.pop(0) if self._deaths else None
+        while True:
+            self._child = child = Child(run_provider, self._config_path, kill_at, len(self.runs) > 0)
+            try:
+                await child.ready
+            except EndedTooSoonError:
+                if not child.run.killed:
+                    continue
+                self.runs.append(child.run)
+                kill_at = self._deaths.pop(0) if self._deaths else None
+            else:
+                self.runs.append(child.run)
+                break
+        if self._keeper is None:
+            self._keeper = asyncio.create_task(self._keep())
+
+    async def _keep(self) -> None:
+        while True:
+            assert self._child is not None
+            await self._child.finished()
+            await self.start()
+
+    async def at_rest(self) -> None:
+        """Wait until it has no unfinished swap."""
+        while self._child is None or not self._child.running or self._child.run.unfinished != 0:
+            await asyncio.sleep(0.1)
+
+    async def stop(self) -> None:
+        """End it for good."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._child is not None:
+            await self._child.stop()
+
+
 def provider_child(config_path: str, kill_at: int | str | None) -> Child:
     """A provider that serves until it is killed."""
-    return Child(run_provider, config_path, kill_at)
+    return Child(run_provider, config_path, kill_at, False)
 
 
 @dataclass(frozen=True)
@@ -186,6 +252,7 @@ class Attempt:
     """What was reached up to the interruption."""
     killed: bool
     outcome: str
+    why: str = ""
 
 
 def kinds(*effects: str) -> list[str]:
@@ -194,50 +261,61 @@ def kinds(*effects: str) -> list[str]:
     return [f"{what}: {when}" for what in ("commit", *effects) for when in ("before", "after")] + middle
 
 
-Attempts = Callable[[int | str | None], Awaitable[Attempt]]
-"""Makes one swap that is interrupted at a point: its number, or the first of a name; None: never."""
+Attempts = Callable[[str | None], Awaitable[Attempt]]
+"""Makes one swap that is interrupted at a point; None: never."""
 
 
 async def at_every_point(title: str, attempt: Attempts, *, at_once: int) -> tuple[str, set[str]]:
     """Make one swap that nobody interrupts, then one for each point that it passed.
 
-    Gives how the first ended, and how the others did.
+    Gives how the first ended, and how the others did. In a campaign each point must have been hit; otherwise most.
     """
     calm = await attempt(None)
     assert not calm.killed
-    # By name where it comes first, for numbers shift when something is looked at or asked for once more than in the calm run.
-    points = [n if name in calm.points[: n - 1] else name for n, name in enumerate(calm.points, 1)]
+    points = _different(calm.points)
     attempts = await _made(attempt, points, at_once)
-    _tell(title, attempts)
-    hits = sum(made.killed for made in attempts)
-    assert hits * 4 >= len(points) * 3, "most points must be reached again, or the run shows nothing"
+    hits = Counter(made.points[-1] for made in attempts if made.killed)
+    told(title, points, hits, Counter(made.outcome for made in attempts))
+    for made in attempts:
+        if made.outcome != calm.outcome:
+            print(f"  {'killed' if made.killed else 'passed'} at {made.points[-1:]}: {made.outcome}: {made.why}")
+    missed = set(points) - set(hits)
+    assert not missed if CAMPAIGN else len(missed) * 4 <= len(points), f"nothing was interrupted there: {missed}"
     return calm.outcome, {made.outcome for made in attempts}
 
 
 async def at_each_kind(title: str, attempt: Attempts, kinds: Sequence[str]) -> set[str]:
-    """Make one swap for each kind of point, all at a time, interrupted at the first of the kind. Gives how they ended."""
+    """Make one swap for each kind of point, all at a time, interrupted at the first of the kind. Gives how they ended.
+
+    In a campaign, one for each point.
+    """
+    if CAMPAIGN:
+        calm, others = await at_every_point(title, attempt, at_once=AT_ONCE_WAITING)
+        return {calm, *others}
     attempts = await _made(attempt, kinds, len(kinds))
-    _tell(title, attempts)
-    missed = set(kinds) - {made.points[-1] for made in attempts if made.killed}
+    hits = Counter(made.points[-1] for made in attempts if made.killed)
+    told(title, kinds, hits, Counter(made.outcome for made in attempts))
+    missed = set(kinds) - set(hits)
     assert not missed, f"nothing was interrupted there: {missed}"
     return {made.outcome for made in attempts}
 
 
-async def _made(attempt: Attempts, at: Iterable[int | str], at_once: int) -> list[Attempt]:
+def _different(points: Sequence[str]) -> list[str]:
+    """Without the second and later of a kind in a row: who asks again and again while nothing changes is where it was."""
+    before = ["", *points]
+    return [point for last, point in zip(before, points, strict=False) if kind_of(point) != kind_of(last)]
+
+
+async def _made(attempt: Attempts, at: Iterable[str], at_once: int) -> list[Attempt]:
     limit = asyncio.Semaphore(at_once)
 
-    async def one(point: int | str) -> Attempt:
+    async def one(point: str) -> list[Attempt]:
         async with limit:
-            return await attempt(point)
+            made = [await attempt(point)]
+            while CAMPAIGN and not made[-1].killed and len(made) < TRIES:
+                made.append(await attempt(point))
+            return made
 
     async with asyncio.TaskGroup() as group:  # who fails must leave no process behind
         tasks = [group.create_task(one(point)) for point in at]
-    return [task.result() for task in tasks]
-
-
-def _tell(title: str, attempts: list[Attempt]) -> None:
-    hit = Counter(made.points[-1] for made in attempts if made.killed)
-    ends = dict(Counter(made.outcome for made in attempts))
-    print(f"\n{title}: {hit.total()} of {len(attempts)} were interrupted; they ended {ends}")
-    for name, count in sorted(hit.items()):
-        print(f"  {count:3} x {name}")
+    return [made for task in tasks for made in task.result()]
