@@ -196,6 +196,7 @@ def assemble_transfers(
         poll_s=min(block_time_s / 2, poll_s),
         on_change=on_change,
         on_alarm=on_alarm,
+        still_ours=factory.store.still_ours,
     )
     # What the user's own traffic must leave in the account, so that what is under way can end.
     bob.sender.reserved_wei = lambda: sum(swap.deal.max_gas_wei for swap in engine.open_swaps)

@@ -267,6 +267,7 @@ class Layer2Manager:
 
         Raises:
             UnknownOutcome: what is left needs attention; the message names each transfer.
+            StoreInUse: another process has taken the store over, and goes on with them.
         """
         self._life.service("wait_idle_async")
         engine = self._life.engine
@@ -289,6 +290,7 @@ class Layer2Manager:
         except (AsyncTimeout, TaskCancelled) as error:
             error.run_again_by, error.hint = engine.run_again_by, "they go on while the manager is open: wait again"
             raise
+        engine.check_not_lost()
         if stuck := engine.stuck_swaps:
             from layer2._transfer_view import needs_attention
 

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 
 import psycopg
 import pytest
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from layer2.errors import StorageError, StoreInUse
-from layer2.storage import Store
+from layer2.storage import Store, _runner
 from layer2.storage._meta import get_meta, set_meta
 from layer2.storage._postgresql import PostgresqlBackend
 
@@ -67,6 +69,48 @@ async def test_a_process_that_another_took_over_from_writes_nothing_any_more(url
                 await old.run(set_meta, "key", "zombie")
     async with await Store.open(url, clock=clock, read_only=True) as reader:
         assert await reader.run(get_meta, "key") == "new"
+
+
+async def test_whoever_asks_learns_that_another_took_over_and_it_stays_so(url, clock, postgres_server):
+    async with await Store.open(url, clock=clock) as old:
+        await old.still_ours()
+        told = asyncio.create_task(old.until_lost())
+        await end_session(postgres_server, await old.run(server_pid))
+        async with await Store.open(url, clock=clock):
+            with pytest.raises(StoreInUse):
+                await old.still_ours()
+        assert isinstance(await told, StoreInUse)
+        with pytest.raises(StoreInUse):
+            await old.run(get_meta, "key")
+
+
+async def test_a_server_that_does_not_answer_has_not_taken_anything_over(url, clock, postgres_server, monkeypatch):
+    async with await Store.open(url, clock=clock) as store:
+        await end_session(postgres_server, await store.run(server_pid))
+        monkeypatch.setattr(store._session._engine, "connect", _unreachable)
+        await store.still_ours()
+        for asked in (store.still_ours(certain=True), store.run(get_meta, "key")):
+            with pytest.raises(StorageError) as caught:
+                await asked
+            assert not isinstance(caught.value, StoreInUse)
+
+
+async def test_a_server_that_hangs_keeps_nobody_waiting(url, clock, monkeypatch):
+    async with await Store.open(url, clock=clock) as store:
+        released = threading.Event()
+
+        def hang(*, certain):
+            released.wait()
+
+        monkeypatch.setattr(store._session, "still_ours", hang)
+        monkeypatch.setattr(_runner, "OWNER_LIMIT_S", 0.01)
+        await store.still_ours()
+        released.set()
+        assert await store.run(get_meta, "key") is None
+
+
+def _unreachable():
+    raise OperationalError("", None, OSError("no route to host"))
 
 
 async def test_a_holder_that_hides_its_name_is_still_a_holder(url, clock):

@@ -160,7 +160,13 @@ class Delivery:
             live.busy = False
 
     async def send(self, live: LiveTx) -> SendAnswer:
-        """Hand the newest variant to the node once. Raises ``Expired`` if it may not be sent for the first time any more."""
+        """Hand the newest variant to the node once.
+
+        Raises:
+            Expired: it may not be sent for the first time any more.
+            StoreInUse: another process has the journal.
+        """
+        await self._journal.still_ours()
         await self._begin(live)
         record = live.record
         lane = self._client.exits if record.exit or live.maybe_taken else self._client

@@ -98,6 +98,14 @@ class TxRecord:
 class TxJournal(Protocol):
     """Durable storage of ``TxRecord``. Each call is one atomic, durable step; a failed one raises ``StorageError``."""
 
+    async def still_ours(self) -> None:
+        """Asked before each time that something is sent.
+
+        Raises:
+            StoreInUse: another process has the journal now, and sends what is in it.
+        """
+        ...
+
     async def get(self, key: str) -> TxRecord | None:
         """The record with this idempotency key."""
         ...
@@ -152,6 +160,9 @@ class MemoryTxJournal:
         self._open: dict[tuple[int, bytes], dict[str, int]] = {}
         self._abandoned: dict[tuple[int, bytes], set[str]] = {}
         self._last: dict[tuple[int, bytes], int] = {}
+
+    async def still_ours(self) -> None:
+        """Nothing: nobody else can have it."""
 
     async def get(self, key: str) -> TxRecord | None:
         """See ``TxJournal``."""

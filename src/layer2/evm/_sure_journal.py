@@ -32,6 +32,7 @@ class SureTxJournal:
         self._clock = clock
         self._doubtful: set[str] = set()
         self._settling = asyncio.Lock()
+        self.still_ours = journal.still_ours
         self.get = journal.get
         self.by_hash = journal.by_hash
         self.open_records = journal.open_records

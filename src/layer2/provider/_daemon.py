@@ -25,7 +25,7 @@ from layer2.connect import (
     registry_of,
     token_of,
 )
-from layer2.errors import AsyncRuntimeError, ConfigurationError, InsufficientFunds, Layer2Error
+from layer2.errors import AsyncRuntimeError, ConfigurationError, InsufficientFunds, Layer2Error, StoreInUse, another
 from layer2.evm import HTLC_ADDRESS, FeeOracle, exit_lane
 from layer2.provider._connections import ConnectionLimits
 from layer2.provider._events import EventStreams
@@ -92,6 +92,7 @@ class ProviderDaemon:
         self._clock = clock or SystemClock()
         self.metrics = metrics or ProviderMetrics()
         self._stack: AsyncExitStack | None = None
+        self._store: Store | None = None
         self._runtime: ProviderRuntime | None = None
         self._bob: BobClient | None = None
         self._server: HttpServer | None = None
@@ -163,18 +164,23 @@ class ProviderDaemon:
 
         Raises:
             AsyncRuntimeError: the HTTP server ended by itself.
+            StoreInUse: another process has taken the store over, and drives its swaps.
         """
         server = _running(self._server)
         stop = asyncio.create_task(self._stop.wait(), name="provider: stop")
         ended = asyncio.create_task(server.wait(), name="provider: server")
+        lost = asyncio.create_task(_running(self._store).until_lost(), name="provider: store")
         try:
-            await asyncio.wait({stop, ended}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({stop, ended, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if lost.done():
+                raise another(lost.result())
             if ended.done() and not self._stop.is_set():
                 ended.result()
         finally:
             stop.cancel()
             ended.cancel()
-            await asyncio.gather(stop, ended, return_exceptions=True)
+            lost.cancel()
+            await asyncio.gather(stop, ended, lost, return_exceptions=True)
 
     def stop(self) -> None:
         """Make ``serve`` return; for a signal handler of the event loop. Idempotent."""
@@ -212,6 +218,7 @@ class ProviderDaemon:
             stack.push_async_callback(transport.close)
         store = await Store.open(provider_store_url(config), clock=clock)
         stack.push_async_callback(store.close)
+        self._store = store
         journal = SqlTxJournal(store)
         bob = BobClient(
             transport=_Borrowed(transport),
@@ -290,6 +297,10 @@ class ProviderDaemon:
 
     async def _look(self, runtime: ProviderRuntime, node: LightningNode) -> Mapping[str, str]:
         problems = {}
+        try:
+            await _running(self._store).still_ours()
+        except StoreInUse:
+            problems["store"] = "another process has it"
         try:
             if not (await node.info()).synced_to_chain:
                 problems["lightning"] = "not synchronised"

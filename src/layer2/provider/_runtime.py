@@ -96,6 +96,7 @@ class ProviderRuntime:
             why_not_begin=last_look.why_not_begin,
             on_change=self._changed,
             on_alarm=on_alarm,
+            still_ours=store.still_ours,
         )
         self.service = ProviderService(
             engine=self.engine,

@@ -7,6 +7,8 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from layer2._observe import log_event
@@ -28,6 +30,8 @@ __all__ = ["Store"]
 P = ParamSpec("P")
 T = TypeVar("T")
 STANDBY_POLL_S: Final = 1.0
+OWNER_LIMIT_S: Final = 2.0
+"""For so long an exit waits to learn whether the store is still ours: a database that hangs must not keep it."""
 _log: Final = logging.getLogger("layer2.storage")
 
 
@@ -44,6 +48,8 @@ class Store:
         self._closing: asyncio.Future[None] | None = None
         self._closed = False
         self._pid = os.getpid()
+        self._lost: StoreInUse | None = None
+        self._lost_event = asyncio.Event()
         self.info = info
         self.clock = clock
 
@@ -111,7 +117,42 @@ class Store:
             StoreInUse: on PostgreSQL: another process took over while the connection was down.
             StorageError: the database failed.
         """
-        return await self._in_turn(lambda: self._session.run(fn, *args, **kwargs))
+        return await self._noticed(lambda: self._session.run(fn, *args, **kwargs))
+
+    async def still_ours(self, *, certain: bool = False) -> None:
+        """Ask whether the store is still this process's, before something is done of which whoever takes it over has to know.
+
+        Args:
+            certain: it must be; else, as for an exit that has a deadline, nothing is raised where it cannot be found out in time.
+
+        Raises:
+            AsyncRuntimeError: closed, or inherited through fork.
+            StoreInUse: another process took it over.
+            StorageError: it should be certain, and the database does not answer.
+        """
+        if not self._session.can_be_lost:
+            return
+        ask = partial(self._session.still_ours, certain=certain)
+        if certain:
+            await self._noticed(ask)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(OWNER_LIMIT_S):
+                await self._noticed(ask)
+
+    async def until_lost(self) -> StoreInUse:
+        """Wait until it shows that another process took the store over. Gives the error that says so."""
+        await self._lost_event.wait()
+        assert self._lost is not None
+        return self._lost
+
+    async def _noticed(self, work: Callable[[], T]) -> T:
+        try:
+            return await self._in_turn(work)
+        except StoreInUse as error:
+            self._lost = self._lost or error
+            self._lost_event.set()
+            raise
 
     async def bind_chain(self, chain_id: int, first_block: bytes) -> None:
         """Remember by its first block which chain of this id the store belongs to, and refuse another one from then on.

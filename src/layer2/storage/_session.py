@@ -72,6 +72,8 @@ class Session:
         self._engine: Engine | None = None
         self._conn: Connection | None = None
         self._taken_over = False
+        self.can_be_lost = not read_only and isinstance(self._backend, PostgresqlBackend)
+        """Whether another process can take the store over while this one lives: a file's lock lasts as long as its holder."""
 
     def open(self) -> StoreInfo:
         """Take the lock, connect, migrate and check.
@@ -123,6 +125,22 @@ class Session:
                 self._backend.after_failure(conn)
                 raise
             return result
+
+    def still_ours(self, *, certain: bool) -> None:
+        """Raise if another process has taken the store over; ``certain``: also if that cannot be found out now.
+
+        Raises:
+            StoreInUse: it has.
+            StorageError: the database does not answer, and it should be certain.
+        """
+        try:
+            with self._translated():
+                self._connection()
+        except StoreInUse:
+            raise
+        except StorageError:
+            if certain:
+                raise
 
     def backup(self, path: Path, key: bytes | None) -> None:
         """Copy the store as of the last commit to ``path``. See ``Store.backup``."""

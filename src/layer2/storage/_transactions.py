@@ -25,6 +25,10 @@ class SqlTxJournal:
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    async def still_ours(self) -> None:
+        """See ``Store.still_ours``."""
+        await self._store.still_ours()
+
     async def get(self, key: str) -> TxRecord | None:
         """The record with this idempotency key."""
         return await self._store.run(_get, key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal, assert_never
+from typing import Final, Literal, Protocol, assert_never
 
 from layer2._clock import Clock
 from layer2._observe import log_event, operation_context
@@ -32,7 +32,7 @@ from layer2.swaps._preimage import PreimageSource
 from layer2.swaps._reverse_provider import why_not_lock
 from layer2.swaps._states import Role
 
-__all__ = ["Actor", "ExitRefusedError"]
+__all__ = ["Actor", "ExitRefusedError", "StillOurs", "nobody_else"]
 
 logger: Final = logging.getLogger("layer2.swaps")
 
@@ -49,6 +49,18 @@ def _pursue(refused: EffectRefused | None) -> None:
         raise ExitRefusedError(f"{refused.key} cannot be sent: {refused.reason}")
 
 
+class StillOurs(Protocol):
+    """Raises ``StoreInUse`` if another process has taken the store over; ``certain``: also if that cannot be found out now."""
+
+    async def __call__(self, *, certain: bool = False) -> None:
+        """Ask."""
+        ...
+
+
+async def nobody_else(*, certain: bool = False) -> None:
+    """The store is one that nobody else can take over."""
+
+
 class Actor:
     """Carries out effects. Payments run in tasks of their own, since a held payment lasts as long as its swap."""
 
@@ -61,6 +73,7 @@ class Actor:
         preimages: PreimageSource | None,
         clock: Clock,
         why_not_begin: Callable[[StoredSwap], Awaitable[str | None]] | None = None,
+        still_ours: StillOurs = nobody_else,
     ) -> None:
         self._store = store
         self._chain = chain
@@ -68,6 +81,7 @@ class Actor:
         self._preimages = preimages
         self._clock = clock
         self._why_not_begin = why_not_begin
+        self._still_ours = still_ours
         self._payments: dict[str, asyncio.Task[None]] = {}
         self._refused: dict[str, str] = {}
         self._begun: dict[str, bool] = {}
@@ -97,6 +111,7 @@ class Actor:
 
         Raises:
             NodeError: nothing is known; it is tried again.
+            StoreInUse: another process has the store, and does it.
         """
         if swap.restored and isinstance(wanted.effect, PayInvoice | SendLock):
             # The life that this copy does not know of may have done it: only the nodes can tell, by what is looked at.
@@ -106,8 +121,10 @@ class Actor:
             case PayInvoice():
                 return await self._pay(swap, wake)
             case SettleInvoice(preimage=preimage):
+                await self._still_ours()
                 await self._settle(preimage)
             case CancelInvoice():
+                await self._still_ours()
                 await self._cancel(swap)
             case SendLock(not_after=not_after):
                 if (answer := await self._why_not_lock(swap)) is not None:
@@ -264,6 +281,7 @@ class Actor:
         ended = False
         try:
             with operation_context(tx_id=f"lightning:{terms.lock.preimage_hash.hex()}"):
+                await self._still_ours(certain=True)
                 await self._node.pay(
                     terms.invoice,
                     fee_limit_msat=fee_limit_msat,

@@ -14,7 +14,7 @@ from typing import Final
 from layer2._clock import Clock
 from layer2._health import LoopHealth
 from layer2._observe import log_event, operation_context
-from layer2.errors import AsyncRuntimeError, Layer2Error, NodeError, StorageError
+from layer2.errors import AsyncRuntimeError, Layer2Error, NodeError, StorageError, StoreInUse
 from layer2.swaps._act import Actor, ExitRefusedError
 from layer2.swaps._deadlines import overdue_at
 from layer2.swaps._effects import Decision
@@ -67,6 +67,7 @@ class SwapDriver:
         on_load: Callable[[StoredSwap], None],
         on_change: Callable[[StoredSwap], None],
         on_alarm: Callable[[Deal, str, str], None],
+        on_lost: Callable[[StoreInUse], None] = lambda _: None,
         parallel: int = 32,
     ) -> None:
         self._store = store
@@ -78,6 +79,7 @@ class SwapDriver:
         self._on_load = on_load
         self._on_change = on_change
         self._on_alarm = on_alarm
+        self._on_lost = on_lost
         self._steps = asyncio.Semaphore(parallel)
         self._urgent_steps = asyncio.Semaphore(parallel)
         self._exit_steps = asyncio.Semaphore(parallel)
@@ -204,7 +206,20 @@ class SwapDriver:
 
     async def _drive(self, swap: StoredSwap) -> None:
         with operation_context(transfer_id=swap.deal.id):
-            await self._drive_to_end(swap)
+            try:
+                await self._drive_to_end(swap)
+            except StoreInUse as error:
+                # Whoever has the store now drives its swaps. Everything here is from before that.
+                self._lose(error)
+
+    def _lose(self, error: StoreInUse) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._on_lost(error)
+        for task in (self._heads, *self._tasks.values()):
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
 
     async def _drive_to_end(self, swap: StoredSwap) -> None:
         self._remind(swap)
@@ -216,6 +231,8 @@ class SwapDriver:
                 async with self._lane(swap):
                     wake.clear()
                     swap, moved, next_due_s = await self._step(swap)
+            except StoreInUse:
+                raise
             except StorageError as error:
                 # What could not be written was not done either: nothing is decided from memory, the row is read again.
                 failures += 1
@@ -298,6 +315,8 @@ class SwapDriver:
         while True:
             try:
                 return await call()
+            except StoreInUse:
+                raise
             except StorageError as error:
                 log_event(logger, logging.ERROR, "storage.read_failed", f"swap {swap_id} cannot be read: {error}")
                 await self._clock.sleep(delay)

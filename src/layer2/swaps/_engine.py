@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from layer2._clock import Clock
-from layer2._health import TaskHealth
+from layer2._health import HealthState, TaskHealth
 from layer2._observe import log_event
-from layer2.errors import AsyncRuntimeError
+from layer2.errors import AsyncRuntimeError, StoreInUse, another
 from layer2.lightning import LightningNode
-from layer2.swaps._act import Actor
+from layer2.swaps._act import Actor, StillOurs, nobody_else
 from layer2.swaps._act_by import act_by, run_again_by
 from layer2.swaps._driver import SwapDriver
 from layer2.swaps._look import Looker
@@ -58,6 +58,7 @@ class SwapEngine:
         on_change: Callable[[StoredSwap], None] = lambda _: None,
         on_alarm: Callable[[Deal, str, str], None] = lambda *_: None,
         why_not_begin: Callable[[StoredSwap], Awaitable[str | None]] | None = None,
+        still_ours: StillOurs = nobody_else,
     ) -> None:
         self._store = store
         self._on_change = on_change
@@ -65,9 +66,18 @@ class SwapEngine:
         self._on_alarm = on_alarm
         self._listeners: dict[str, set[asyncio.Queue[StoredSwap | None]]] = {}
         self._closed = False
+        self._lost: StoreInUse | None = None
+        self._lost_at_ms = 0
+        self._clock = clock
         self._beginning: set[asyncio.Task[StoredSwap]] = set()
         actor = Actor(
-            store=store, chain=chain, node=node, preimages=preimages, clock=clock, why_not_begin=why_not_begin
+            store=store,
+            chain=chain,
+            node=node,
+            preimages=preimages,
+            clock=clock,
+            why_not_begin=why_not_begin,
+            still_ours=still_ours,
         )
         looker = Looker(chain=chain, node=node, counterparty=counterparty, requests=actor, clock=clock)
         self._driver = SwapDriver(
@@ -80,6 +90,7 @@ class SwapEngine:
             on_load=self._take,
             on_change=self._changed,
             on_alarm=self._alarm,
+            on_lost=self._lose,
         )
 
     async def start(self) -> int:
@@ -164,6 +175,7 @@ class SwapEngine:
 
         Raises:
             AsyncRuntimeError: the engine was closed, so that nothing changes any more.
+            StoreInUse: another process took the store over, and goes on with it.
         """
         queue: asyncio.Queue[StoredSwap | None] = asyncio.Queue()
         listeners = self._listeners.setdefault(swap_id, set())
@@ -173,7 +185,8 @@ class SwapEngine:
             yield swap
             version = swap.version
             while not swap.state.final:
-                changed = None if self._closed else await queue.get()
+                changed = None if self._closed or self._lost is not None else await queue.get()
+                self.check_not_lost()
                 if changed is None:
                     hint = "whoever opens the store next goes on with it"
                     raise AsyncRuntimeError("what drives the transfers was closed", hint=hint)
@@ -211,7 +224,12 @@ class SwapEngine:
     @property
     def tasks(self) -> Mapping[str, TaskHealth]:
         """How the background tasks fare, by name."""
-        return {"swap.heads": self._driver.heads_health.value}
+        tasks = {"swap.heads": self._driver.heads_health.value}
+        if self._lost is not None:
+            tasks["swap.store"] = TaskHealth(
+                state=HealthState.FAILED, since_ms=self._lost_at_ms, reason=self._lost.message
+            )
+        return tasks
 
     @property
     def stuck_swaps(self) -> tuple[StoredSwap, ...]:
@@ -229,6 +247,22 @@ class SwapEngine:
         for queue in self._listeners.get(swap.deal.id, ()):
             queue.put_nowait(swap)
         self._on_change(swap)
+
+    def check_not_lost(self) -> None:
+        """Raise if the swaps here are another process's by now.
+
+        Raises:
+            StoreInUse: it has taken the store over.
+        """
+        if self._lost is not None:
+            raise another(self._lost)
+
+    def _lose(self, error: StoreInUse) -> None:
+        """Nothing is driven here any more; whoever follows a swap is told so."""
+        self._lost, self._lost_at_ms = error, self._clock.now_ms()
+        log_event(logger, logging.ERROR, "swap.store_lost", f"no swap is driven here any more: {error}")
+        for queue in itertools.chain(*self._listeners.values()):
+            queue.put_nowait(None)
 
     def _alarm(self, deal: Deal, code: str, reason: str) -> None:
         log_event(logger, logging.ERROR, code, f"swap {deal.id}: {code}: {reason}", transfer_id=deal.id)

@@ -117,6 +117,10 @@ class FaultyTxJournal:
         await self._gate.cross(self._life, act=False)
         return answer
 
+    async def still_ours(self) -> None:
+        """See ``TxJournal``."""
+        await self._journal.still_ours()
+
     async def get(self, key: str) -> TxRecord | None:
         """See ``TxJournal``."""
         return await self._read(self._journal.get(key))
