@@ -13,7 +13,7 @@ SPHINX := $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 # One interpreter to use: the newest that is supported. `make PYTHON=/path/to/python3.12 ...` chooses another.
 PYTHON ?= $(shell tools/find_pythons.sh | head -n 1)
 
-.PHONY: help demo demo-real test check test-others coverage mutants lint style types campaign campaign-real campaign-crash docs bench nodes lock clean
+.PHONY: help demo demo-real test check test-others coverage mutants lint style types campaign campaign-real campaign-crash campaign-faults docs bench nodes lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -27,6 +27,7 @@ help:
 	@echo "make campaign   simulated swaps, SEEDS=200000 or as many as HOURS= allow; goes on where it was stopped"
 	@echo "make campaign-real   transfers on real nodes, with kills and reorganisations: a quarter of an hour"
 	@echo "make campaign-crash  either side killed at every point of every path, on both stores: an hour; goes on where it was stopped"
+	@echo "make campaign-faults  nodes killed, wires cut, endpoints that lie, a full disk: at moments of a transfer"
 	@echo "make docs       build the documentation into docs/_build/html"
 	@echo "make nodes      build the real nodes"
 	@echo "make lock       choose the tested versions anew"
@@ -154,6 +155,10 @@ campaign-real: $(VENV)/.installed-dev nodes
 
 campaign-crash: $(VENV)/.installed-dev nodes
 	@LAYER2_CAMPAIGN=1 LAYER2_CRASH_STORES=sqlite,postgresql $(BIN)/python -m pytest -s -rs tests/crash
+
+# LAYER2_FAULTS_EVERY=3 takes every third moment.
+campaign-faults: $(VENV)/.installed-dev nodes
+	@LAYER2_CAMPAIGN=1 $(BIN)/python -m pytest -rs -s tests/faults/test_campaign.py
 
 docs: $(VENV)/.installed-dev
 	@$(SPHINX)

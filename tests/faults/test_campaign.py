@@ -1,0 +1,148 @@
+"""Everything that can happen to the environment of a swap, on real nodes of their own: `make campaign-faults`.
+
+In each test swaps of both ways run at once. In each of them one process, the client's or the provider's, stops itself at another
+point, around its commits and around what leaves it; then the fault happens, all go on within it, and after a while it is mended.
+All must end, and the books must balance to the last millisatoshi, base unit and wei.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from fault_endpoint import Lie, LyingEndpoint
+from fault_rig import Fault, Places, Plan, Scene, run_swaps, say_so
+from fault_wire import Wire
+from fault_world import (
+    PostgresServer,
+    a_node_dies,
+    a_standby_takes_over,
+    a_wire,
+    another_chain,
+    anvil_dies,
+    blocks_are_undone,
+    it_lies,
+    it_stands_still,
+    plans,
+    postgresql_dies,
+    the_disk_is_full,
+)
+
+from layer2.config import DepthRule
+from layer2.devnet import NodeBinaries, RealNetwork, RegtestNetwork
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.slow,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif("LAYER2_CAMPAIGN" not in os.environ, reason="make campaign-faults runs it: half an hour"),
+]
+
+UNDONE = 3
+TIMING = {"evm_inclusion_s": 30, "safe_lag_s": 8, "finality_s": 16}
+"""What a transaction needs that may be undone before it is safe, four blocks deep, and whose node may be gone for a while."""
+DEPTH = (DepthRule(depth="safe"),)
+AT_ONCE = 8
+ENDS = {"settled", "SwapRefunded", "SwapExpired", "nothing begun"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def nodes(node_binaries: NodeBinaries) -> AsyncIterator[RegtestNetwork]:
+    async with RegtestNetwork(binaries=node_binaries, evm_safe_lag_blocks=UNDONE + 1) as started:
+        yield started
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def network(nodes: RegtestNetwork) -> AsyncIterator[RealNetwork]:
+    async with RealNetwork(nodes, timing=TIMING, depth=DEPTH) as started:
+        yield started
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def scene(network: RealNetwork, nodes: RegtestNetwork, tmp_path: Path) -> Scene:
+    lnds = {name: await network.connect(name) for name in ("client", "router", "provider")}  # type: ignore[arg-type]
+    timing = "\n".join(f"{name} = {value}" for name, value in TIMING.items())
+    toml = f'[provider.timing]\n{timing}\n[[swap.depth]]\ndepth = "safe"\n'
+    return Scene(network, nodes, tmp_path, lnds, toml=toml)
+
+
+async def run(scene: Scene, title: str, moments: list[Plan], fault: Fault, ends: set[str] = ENDS) -> None:
+    for first in range(0, len(moments), AT_ONCE):
+        told = await run_swaps(scene, moments[first : first + AT_ONCE], fault)
+        say_so(title, told)
+        assert {end.partition(":")[0] for end in told.ends} <= ends
+
+
+@pytest.mark.parametrize("name", ["client", "provider"])
+async def test_an_lnd_is_killed(scene: Scene, nodes: RegtestNetwork, name: str) -> None:
+    await run(scene, f"lnd of the {name} killed", plans(), a_node_dies(nodes, name))
+
+
+async def test_anvil_is_killed(scene: Scene, nodes: RegtestNetwork) -> None:
+    await run(scene, "anvil killed", plans(), anvil_dies(nodes))
+
+
+async def test_postgresql_is_killed(scene: Scene, on_postgresql: Wire, mortal_postgres: PostgresServer) -> None:
+    await run(scene, "PostgreSQL killed", plans(), postgresql_dies(mortal_postgres))
+
+
+@pytest.mark.parametrize("how", ["cut", "stall"])
+@pytest.mark.parametrize("where", ["EVM endpoint", "lnd", "provider"])
+async def test_a_wire_breaks(scene: Scene, nodes: RegtestNetwork, where: str, how: str) -> None:
+    async with AsyncExitStack() as stack:
+        wires: list[Wire] = []
+        if where == "EVM endpoint":
+            wires = [await stack.enter_async_context(Wire(nodes.evm_url))]
+            scene.client = scene.provider = Places(evm=wires[0].url)
+        elif where == "lnd":
+            ends = [nodes.lnd(name).rest_url for name in ("client", "provider")]  # type: ignore[arg-type]
+            wires = [await stack.enter_async_context(Wire(end)) for end in ends]
+            scene.client, scene.provider = Places(lnd=wires[0].url), Places(lnd=wires[1].url)
+        moments = plans("client") if where == "provider" else plans()
+        await run(scene, f"wire to the {where}: {how}", moments, a_wire(wires, how))
+
+
+@pytest.mark.parametrize("how", ["cut", "stall"])
+async def test_the_wire_to_postgresql_breaks(scene: Scene, on_postgresql: Wire, how: str) -> None:
+    await run(scene, f"wire to PostgreSQL: {how}", plans(), a_wire([on_postgresql], how))
+
+
+@pytest.mark.parametrize("lie", [lie for lie in Lie if lie is not Lie.NONE])
+async def test_an_endpoint_lies(scene: Scene, nodes: RegtestNetwork, lie: Lie) -> None:
+    async with LyingEndpoint(nodes.evm_url) as endpoint:
+        scene.client = scene.provider = Places(evm=endpoint.url)
+        await run(scene, f"endpoint: {lie.value}", plans(), it_lies(endpoint, lie))
+
+
+async def test_an_endpoint_leads_to_another_chain(scene: Scene, nodes: RegtestNetwork) -> None:
+    async with LyingEndpoint(nodes.evm_url) as endpoint:
+        scene.client = scene.provider = Places(evm=endpoint.url)
+        await run(scene, "endpoint: another chain", plans(), another_chain(nodes, endpoint))
+
+
+@pytest.mark.parametrize("how", ["wait", "drop"])
+async def test_blocks_are_undone(scene: Scene, nodes: RegtestNetwork, how: str) -> None:
+    """Whatever was sent up to the moment is undone with the newest blocks, and comes back in others, or must be sent again."""
+    await run(scene, f"reorganisation, transactions {how}", plans(), blocks_are_undone(nodes, UNDONE, how))
+
+
+@pytest.mark.parametrize("first_ends", [False, True], ids=["while it works", "when all is over"])
+async def test_a_standby_takes_over(
+    scene: Scene, on_postgresql: Wire, mortal_postgres: PostgresServer, first_ends: bool
+) -> None:
+    # Just before something leaves a process nothing is asked any more: it is the same act, which its node knows.
+    moments = [plan for plan in plans() if plan.at is not None and "under way" not in plan.at]
+    await run(scene, f"zombie, {first_ends=}", moments, a_standby_takes_over(mortal_postgres, first_ends=first_ends))
+
+
+async def test_the_disk_is_full(scene: Scene) -> None:
+    await run(scene, "disk full", plans(), the_disk_is_full())
+
+
+@pytest.mark.parametrize("who", ["client", "provider"])
+async def test_a_process_stands_still_past_its_deadlines(scene: Scene, nodes: RegtestNetwork, who: str) -> None:
+    await run(scene, f"{who} stopped past its deadlines", plans(who), it_stands_still(nodes))  # type: ignore[arg-type]
