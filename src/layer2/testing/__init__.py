@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from layer2.testing._lightning_conformance import LightningHarness, LightningNodeConformance
     from layer2.testing._mock import Expectation, MockCall, MockFailure, MockLayer2Protocol
     from layer2.testing._protocol_conformance import ConformanceSubject, Layer2ProtocolConformance
-    from layer2.testing._simulation import Simulation, shrink, simulate
+    from layer2.testing._simulation import Simulation, simulate
     from layer2.testing._simulation_checks import Violation
     from layer2.testing._simulation_many import SimulationTally, simulate_many
     from layer2.testing._simulation_plan import SimulationPlan, draw_plan
     from layer2.testing._simulation_report import SimulationReport
+    from layer2.testing._simulation_shrink import shrink
     from layer2.testing._virtual_clock import VirtualClock
 
 __all__ = [
@@ -71,7 +72,7 @@ _HOME = {
     "Violation": "layer2.testing._simulation_checks",
     "VirtualClock": "layer2.testing._virtual_clock",
     "draw_plan": "layer2.testing._simulation_plan",
-    "shrink": "layer2.testing._simulation",
+    "shrink": "layer2.testing._simulation_shrink",
     "simulate": "layer2.testing._simulation",
     "simulate_many": "layer2.testing._simulation_many",
 }

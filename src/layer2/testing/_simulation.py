@@ -31,12 +31,12 @@ from layer2.testing._simulation_keys import SimulatedSigner
 from layer2.testing._simulation_lightning import SimulatedLightning
 from layer2.testing._simulation_log import quiet
 from layer2.testing._simulation_loop import EPOCH_S, ProcessClock, SimulationLoop, run_simulation
-from layer2.testing._simulation_plan import HONEST, SimulationPlan, draw_plan, simpler_plans, stream
+from layer2.testing._simulation_plan import HONEST, SimulationPlan, draw_plan, stream
 from layer2.testing._simulation_ports import ChainPort, CounterpartyPort, NodePort
 from layer2.testing._simulation_process import FaultyJournal, Life, SimulatedProcess, Troubles
 from layer2.testing._simulation_report import SimulationReport
 from layer2.testing._simulation_store import journal_for, service_of, wrong_in_history
-from layer2.testing._simulation_strategies import Attacker
+from layer2.testing._simulation_strategies import Attacker, refund_as_stranger
 from layer2.transactions import Depth
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from layer2.storage import SwapJournal
     from layer2.swaps import SwapChain
 
-__all__ = ["Simulation", "shrink", "simulate"]
+__all__ = ["Simulation", "simulate"]
 
 RETRY_S: Final = 1.0
 STRANGER: Final = b"\x99" * 20
@@ -63,24 +63,6 @@ def simulate(seed: int, *, plan: SimulationPlan | None = None, bare: bool = Fals
     return Simulation(seed, plan=plan, bare=bare).run()
 
 
-def shrink(report: SimulationReport, *, attempts: int = 200) -> SimulationReport:
-    """A run that breaks the same rule with as little happening as can be found."""
-    rules = {violation.rule for violation in report.violations}
-    best = report
-    while attempts > 0:
-        for plan in simpler_plans(best.plan):
-            attempts -= 1
-            smaller = simulate(report.seed, plan=plan, bare=report.bare)
-            if rules & {violation.rule for violation in smaller.violations}:
-                best = smaller
-                break
-            if attempts <= 0:
-                break
-        else:
-            break
-    return best
-
-
 class Simulation:
     """One run. Make it, ``run`` it, once."""
 
@@ -92,6 +74,9 @@ class Simulation:
             self.plan = replace(self.plan, delays=False)
         if bare or self.plan.timing == "bob":
             self.plan = replace(self.plan, real_sender=False)
+        if self.plan.real_sender:
+            # It raises its prices, and sends one after the other: a claim that must wait would hold up what comes after it.
+            self.plan = replace(self.plan, claims_late=False, claim_reverts=False)
         self.timing = BOB_TIMING if self.plan.timing == "bob" else DEVNET_TIMING
         self._story: list[str] = []
         self._violations: list[Violation] = []
@@ -143,8 +128,12 @@ class Simulation:
             stranger=STRANGER if plan.stranger else None,
             reorg_percent=plan.reorg_percent,
             drop_percent=plan.drop_percent,
+            forgets_undone=plan.forgets_undone or plan.stranger_refunds,
+            claim_reverts=plan.claim_reverts,
+            undoes_claim=plan.shown_and_gone,
             may_undo=self._may_undo,
             alive=self._is_alive,
+            honest=self._parties.honest(plan.client, plan.provider),
             ahead=plan.skew,
             story=self._tell,
         )
@@ -161,6 +150,8 @@ class Simulation:
         made = await make_deals(self, clocks, stream(seed, "deals"))
         self.deals, self._preimage = made.deals, made.preimage
         timelock = max(deal.terms.lock.timelock for deal in self.deals) - EPOCH_S
+        if plan.claims_late:
+            self._chain.claims_from = timelock + stream(seed, "late claims").uniform(0, self.timing.evm_inclusion_s)
         self._watchman = Watchman(
             loop,
             self._chain,
@@ -175,6 +166,7 @@ class Simulation:
         if plan.dear_gas:
             self._chain.dear = self._dear(stream(seed, "dear gas"), timelock)
         self._lightning.began_hook = self._watchman.began
+        self._lightning.gives_back_hook = self._watchman.gives_back
         for role in Role:
             await self._people(role, clocks[role])
         self._weather()
@@ -275,7 +267,8 @@ class Simulation:
                 late_request=plan.late_request_percent,
                 disk_error=plan.disk_error_percent,
                 disk_full_at=plan.client_disk_full_at if client else plan.provider_disk_full_at,
-                refusal=plan.refusal_percent,
+                refusal=max(plan.refusal_percent, 50 if plan.claim_reverts else 0),
+                fails_at_preimage=plan.shown_and_gone,
                 delays=plan.delays,
                 lag=plan.lag,
                 crashes=plan.client_crashes if client else plan.provider_crashes,
@@ -376,6 +369,9 @@ class Simulation:
             self._loop.call_later(plan.cancel_at, self._cancel, client)
         if plan.withdraw_at is not None:
             self._loop.call_later(plan.withdraw_at, self._withdraw)
+        if plan.stranger_refunds:
+            for lock in dict.fromkeys(deal.terms.lock for deal in self.deals):
+                self._loop.call_later(lock.timelock - EPOCH_S, refund_as_stranger, self._chain, lock, STRANGER)
         if plan.skew:
             rng = stream(self.seed, "jumps")
             for process in self._processes.values():
@@ -405,6 +401,12 @@ class Simulation:
             with suppress(Layer2Error):
                 self._lightning.cancel(self._lightning.invoices[payment_hash].payee, payment_hash)
 
+    def _give_back(self, deal: Deal) -> None:
+        """What is held goes back, as long as nothing is locked for it, which a provider looks at before it signs."""
+        if deal.direction is SwapDirection.REVERSE and f"swap:{deal.id}:lock" not in self._chain.signed:
+            with suppress(Layer2Error):
+                self._lightning.cancel(Role.PROVIDER.value, deal.terms.lock.preimage_hash)
+
     def _somebody_pays(self) -> None:
         terms = self.deals[0].terms
         limit = self.timing.route_cltv_blocks + self.deals[0].invoice_final_cltv
@@ -419,6 +421,8 @@ class Simulation:
         rng = stream(self.seed, f"downtime {process.role} {process.deaths}")
         short_s = rng.uniform(0.05, 0.25) * self.timing.grace_s / min(3, process.deaths)
         deal = next(deal for deal in self.deals if deal.role is process.role)
+        if self.plan.gives_back_away and process.role is Role.PROVIDER:
+            self._give_back(deal)
         now, timelock = self._loop.now, deal.terms.lock.timelock - EPOCH_S
         if not self.plan.long_downtime:
             return short_s
@@ -483,6 +487,8 @@ class Simulation:
                 ):
                     self._watchman.violate("the history is intact", role.value, wrong)
             if self._stop.is_set() or process.gone:
+                continue
+            if self.plan.claims_late and (role is Role.PROVIDER) == (self.plan.direction is SwapDirection.SUBMARINE):
                 continue
             self._watchman.ended(role, swaps, process.account.raw)
             if process.payments is not None:

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from layer2.testing._simulation import shrink
 from layer2.testing._simulation_many import SimulationTally, run_chunks
+from layer2.testing._simulation_shrink import shrink
 
 __all__ = ["main", "read_tally", "table", "write_tally"]
 

@@ -148,8 +148,13 @@ class SimulatedChain:
         reorg_percent: int = 0,
         drop_percent: int = 0,
         stranger: bytes | None = None,
+        forgets_undone: bool = False,
+        claims_from: float = 0.0,
+        claim_reverts: bool = False,
+        undoes_claim: bool = False,
         may_undo: Callable[[Block, Block], bool] = lambda _head, _block: False,
         alive: Callable[[bytes], bool] = lambda _: True,
+        honest: frozenset[bytes] = frozenset(),
         ahead: bool = False,
         story: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -161,8 +166,15 @@ class SimulatedChain:
         self._reorg_percent = reorg_percent
         self._drop_percent = drop_percent
         self._stranger = stranger
+        self._forgets_undone = forgets_undone
+        self.claims_from = claims_from
+        """No claim comes into a block before."""
+        self._claim_reverts = claim_reverts
+        self._undoes_claim = undoes_claim
+        self._undo_now = False
         self._may_undo = may_undo
         self._alive = alive
+        self._honest = honest
         self._ahead = ahead
         self._story = story
         self.signed: dict[str, Transaction] = {}
@@ -240,6 +252,9 @@ class SimulatedChain:
             self.locked.setdefault(tx.lock.lock_id, tx.lock.amount)
         tx.due_at = now + self.timing.evm_inclusion_s * 0.7
         tx.ready_at = now + self._rng.random() ** 3 * self.timing.evm_inclusion_s * 0.6
+        if tx.call is LockCall.CLAIM and now < self.claims_from:
+            tx.ready_at = self.claims_from + (tx.ready_at - now)
+            tx.due_at = max(tx.due_at, tx.ready_at)
         if tx.nonce is not None:
             self._take_turns(tx)
         self._pool[tx] = None
@@ -319,7 +334,8 @@ class SimulatedChain:
 
     def _tick(self) -> None:
         before = self.head
-        if self._reorg_percent and self._rng.randrange(100) < self._reorg_percent:
+        undo, self._undo_now = self._undo_now, False
+        if (self._reorg_percent and self._rng.randrange(100) < self._reorg_percent) or undo:
             self._reorganise()
         self._mine(self._next_number())
         self._publish(changed=self.head.parent is not before or bool(self.head.included))
@@ -387,10 +403,27 @@ class SimulatedChain:
         block.wei[b""] += GAS_WEI
         if tx.nonce is not None:
             block.nonces = {**block.nonces, tx.account: tx.nonce + 1}
-        succeeded = _execute(block, tx)
+        succeeded = not self._is_paused(tx) and _execute(block, tx)
         block.included[tx] = succeeded
+        if self._undoes_claim and succeeded and tx.call is LockCall.CLAIM:
+            self._undoes_claim, self._undo_now = False, True
         tx.blocks.append(block)
         self._story(f"block {block.number}: {tx.key} {'succeeds' if succeeded else 'reverts'}")
+
+    def _is_paused(self, tx: Transaction) -> bool:
+        """Once, and only while there is time enough to claim again."""
+        if (
+            not self._claim_reverts
+            or tx.call is not LockCall.CLAIM
+            or tx.lock is None
+            or tx.account not in self._honest
+        ):
+            return False
+        left_s = tx.lock.timelock - EPOCH_S - self._loop.now
+        if left_s < 4 * self.timing.evm_inclusion_s + self.timing.grace_s:
+            return False
+        self._claim_reverts = False
+        return True
 
     def _reorganise(self) -> None:
         head = self.head
@@ -408,6 +441,8 @@ class SimulatedChain:
         now = self._loop.now
         for old in reversed(undone):
             for tx in old.included:
+                if self._forgets_undone and not (tx.account in self._honest and self._alive(tx.account)):
+                    continue
                 again = tx.reorganised > 0 or self._rng.random() < 0.3
                 tx.reorganised += 1
                 tx.ready_at = now if again else now + self._rng.random() * self.timing.evm_inclusion_s * 0.6

@@ -10,10 +10,20 @@ from typing import TYPE_CHECKING
 
 from layer2.lightning import PaymentState
 from layer2.swaps import (
+    Cancelling,
+    ChainView,
+    Claim,
+    Claiming,
+    Closed,
     Deal,
+    Effect,
     LockStatus,
     NeedsAttention,
+    Observation,
+    Refunded,
+    Revealed,
     Role,
+    Settled,
     State,
     StoredSwap,
     claim_room_s,
@@ -34,6 +44,8 @@ _WHO_REVEALS = (Role.CLIENT, SwapDirection.REVERSE)
 """By whose claim the preimage leaves for the first time."""
 _TO_SETTLE = frozenset({"Settling", "Claiming", "Paid"})
 _TO_REFUND = frozenset({"Cancelling", "Failed"})
+_PURSUES = (Revealed, Claiming, Settled, NeedsAttention)
+"""Where a party may stand whose claim was shown, until one outcome is final."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +75,11 @@ class _Party:
     settled: set[bytes] = field(default_factory=set)
     cancelled: set[bytes] = field(default_factory=set)
     alarms: list[tuple[str, str]] = field(default_factory=list)
+
+
+def _locks(deal: Deal) -> bool:
+    """Whether the lock is its owner's."""
+    return (deal.role is Role.CLIENT) == (deal.direction is SwapDirection.SUBMARINE)
 
 
 class Watchman:
@@ -121,6 +138,17 @@ class Watchman:
         if code == "swap.driver_failed":
             self.violate("unforeseen error", role.value, f"{reason} while driving {deal.id}")
 
+    def decides(self, process: SimulatedProcess, swap_id: str, seen: Observation, effects: tuple[Effect, ...]) -> None:
+        """A decision is about to be written: to reveal is one for which the view that led to it leaves the room."""
+        reveals = any(isinstance(effect, Claim) and effect.preimage is None for effect in effects)
+        if not reveals or not isinstance(seen, ChainView):
+            return
+        deal = next(d for d in self.deals.values() if d.role is process.role and d.id == swap_id)
+        terms = deal.terms
+        latest = terms.lock.timelock - claim_room_s(terms.timing, terms.depth_policy) - terms.timing.evm_clock_skew_s
+        if max(seen.now_s, seen.head_timestamp) > latest:
+            self.violate("no late reveal", process.name, "the chain's clock may run ahead by more")
+
     def stored(self, process: SimulatedProcess, swap: StoredSwap) -> None:
         """A state was committed."""
         self.states[process.role, swap.deal.id] = swap.state
@@ -134,10 +162,54 @@ class Watchman:
             self.violate(
                 "one decision per hash", process.name, f"{name} after it was decided to {decided[swap.deal.id]}"
             )
+        self._told(process, swap.deal, swap.state)
         if side == "settle" and process.role is Role.PROVIDER:
             holder = self._holders.setdefault(swap.deal.terms.lock.preimage_hash, swap.deal.id)
             if holder != swap.deal.id:
                 self.violate("one swap per hash", process.name, f"{swap.deal.id} takes what {holder} paid for")
+
+    def _told(self, process: SimulatedProcess, deal: Deal, state: State) -> None:
+        """What a state tells its owner of the lock has to be so at the depth that it stands for, and no exit ends before."""
+        chain, now, lock_id = self._chain, self._loop.now, deal.terms.lock.lock_id
+        final = chain.finalized(chain.head, now).locks.get(lock_id, NEVER).status
+        deep = chain.deep(chain.head, now, deal.terms.depth_policy).locks.get(lock_id, NEVER).status
+        name, outcome = type(state).__name__, getattr(state, "outcome", None)
+        locks = _locks(deal)
+        over = final in (LockStatus.CLAIMED, LockStatus.REFUNDED)
+        if isinstance(state, Settled) and not (locks and deal.role is Role.PROVIDER):
+            holds = deep is LockStatus.CLAIMED
+        elif isinstance(state, Refunded):
+            holds = deep is LockStatus.REFUNDED
+        elif isinstance(state, Closed) and outcome == "settled":
+            # A refund that was signed before the claim was seen may take its place: then both legs are the provider's.
+            holds = over if locks and deal.role is Role.PROVIDER else final is LockStatus.CLAIMED
+        elif outcome == "refunded":
+            holds = final is LockStatus.REFUNDED
+        else:
+            holds = True
+        if not holds:
+            self.violate("what is told is as deep as was agreed", process.name, f"{name}, but it is {deep} and {final}")
+        if locks and (state.final or isinstance(state, Cancelling)) and not over and self._may_be_claimed(deal):
+            self.violate("no lock is left that may be claimed", process.name, name)
+        if not locks and not isinstance(state, _PURSUES) and not over and self._showed_its_claim(deal):
+            self.violate("a claim is pursued to its end", process.name, name)
+
+    def _showed_its_claim(self, deal: Deal) -> bool:
+        claim = self._chain.signed.get(f"swap:{deal.id}:claim")
+        return claim is not None and claim.sent
+
+    def _may_be_claimed(self, deal: Deal) -> bool:
+        """Whether the lock that its owner signed is not refunded for good, and may be there or still take effect."""
+        chain = self._chain
+        tx = chain.signed.get(f"swap:{deal.id}:lock")
+        if tx is None:
+            return False
+        final = chain.finalized(chain.head, self._loop.now)
+        status = final.locks.get(deal.terms.lock.lock_id, NEVER).status
+        forms = [form for key, form in chain.signed.items() if key == tx.key or key.startswith(f"{tx.key}#")]
+        dead = all(final.found(form) is False or final.used_up(form) for form in forms)
+        impossible = status is LockStatus.NEVER and (dead or final.timestamp >= deal.terms.lock.timelock)
+        return status is not LockStatus.REFUNDED and not impossible
 
     def signs(self, process: SimulatedProcess, tx: Transaction) -> None:
         """A process signs a transaction for the first time."""
@@ -150,6 +222,10 @@ class Watchman:
             self.violate("no lock twice", process.name, tx.key)
         if tx.call in (LockCall.REFUND, LockCall.REFUND_EARLY) and lock.preimage_hash in party.knows:
             self.violate("no refund of a lock whose preimage is known", process.name, tx.key)
+        if tx.call is LockCall.REFUND and max(head.timestamp for _, head in self._chain.heads) < lock.timelock:
+            self.violate("no refund before the chain's time", process.name, tx.key)
+        if tx.call is LockCall.REFUND_EARLY and tx.signature != consent(lock):
+            self.violate("an early refund needs the claimer's consent", process.name, tx.key)
         signed.append(tx.call)
         deal = next((d for d in self.deals.values() if d.role is process.role and d.terms.lock == lock), None)
         if tx.call is LockCall.CLAIM and deal is not None and (deal.role, deal.direction) == _WHO_REVEALS:
@@ -203,10 +279,11 @@ class Watchman:
             self.violate("pays only what was agreed", process.name, "another invoice")
             return
         terms, now = deal.terms, self._loop.now
+        allowed = deal.routing_fee_limit_msat if process.role is Role.CLIENT else terms.routing_fee_limit_msat
+        if fee_limit_msat > allowed:
+            self.violate("the routing fee is bounded", process.name, f"{fee_limit_msat} msat")
         if process.role is Role.CLIENT:
             return
-        if fee_limit_msat > terms.routing_fee_limit_msat:
-            self.violate("the routing fee is bounded", process.name, f"{fee_limit_msat} msat")
         ids = [
             d.terms.lock.lock_id for d in self.deals.values() if d.role is Role.PROVIDER and d.terms.invoice == invoice
         ]
@@ -249,21 +326,18 @@ class Watchman:
         party.cancelled.add(payment_hash)
         if payment_hash in party.settled:
             self.violate("one decision per hash", process.name, "it gives up what it settles")
-        chain = self._chain
-        final = chain.finalized(chain.head, self._loop.now)
         for deal in self.deals.values():
             if deal.role is not process.role or deal.terms.lock.preimage_hash != payment_hash:
                 continue
-            ours = (deal.role is Role.CLIENT) == (deal.direction is SwapDirection.SUBMARINE)
-            tx = chain.signed.get(f"swap:{deal.id}:lock") if ours else None
-            if tx is None:
-                continue
-            status = final.locks.get(deal.terms.lock.lock_id, NEVER).status
-            forms = [form for key, form in chain.signed.items() if key == tx.key or key.startswith(f"{tx.key}#")]
-            dead = all(final.found(form) is False or final.used_up(form) for form in forms)
-            impossible = status is LockStatus.NEVER and (dead or final.timestamp >= deal.terms.lock.timelock)
-            if status is not LockStatus.REFUNDED and not impossible:
+            if _locks(deal) and self._may_be_claimed(deal):
                 self.violate("no invoice is given up while its lock may be claimed", process.name, deal.id)
+
+    def gives_back(self, payee: str, payment_hash: bytes) -> None:
+        """A node gives a held payment back by itself, because it expires soon."""
+        for deal in self.deals.values():
+            holds = deal.role == payee and deal.terms.lock.preimage_hash == payment_hash and self._protected(deal.role)
+            if holds and _locks(deal) and self._may_be_claimed(deal):
+                self.violate("a payment is held until its lock is refunded for good", payee, deal.id)
 
     def balanced(self) -> None:
         """Every satoshi and wei is somewhere."""

@@ -51,6 +51,11 @@ class Parties:
         """Who has tokens."""
         return self.client.raw, self.provider.raw
 
+    def honest(self, client: str, provider: str) -> frozenset[bytes]:
+        """Whose accounts are an honest party's, given what each does."""
+        both = ((self.client, client), (self.provider, provider))
+        return frozenset(account.raw for account, strategy in both if strategy == HONEST)
+
     @property
     def token_form(self) -> AssetForm:
         """The token as an asset."""

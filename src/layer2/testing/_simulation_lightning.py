@@ -118,6 +118,8 @@ class SimulatedLightning:
         """To pay, from a process whose connection broke."""
         self.began_hook: Callable[[str, bytes], None] = lambda _payer, _hash: None
         """Called when one begins."""
+        self.gives_back_hook: Callable[[str, bytes], None] = lambda _payee, _hash: None
+        """Called before a node gives a held payment back by itself."""
 
     @property
     def height(self) -> int:
@@ -305,6 +307,8 @@ class SimulatedLightning:
 
     def _auto_cancel(self, invoice: SimulatedInvoice) -> None:
         if invoice.state is InvoiceState.ACCEPTED:
+            if invoice.preimage is None:
+                self.gives_back_hook(invoice.payee, invoice.payment_hash)
             invoice.state = InvoiceState.CANCELED
             self._story(f"the node of {invoice.payee} gives the held payment back: it expires soon")
             self._give_back(invoice)

@@ -146,6 +146,18 @@ class SimulationPlan:
     """How many payments the users of a real sender make from the same account besides, some of them all at once."""
     stranger: bool = False
     """Somebody sends every claim and refund that is on its way to a block once more, in transactions of its own."""
+    stranger_refunds: bool = False
+    """Somebody refunds each lock as soon as its timelock has passed."""
+    forgets_undone: bool = False
+    """Nodes forget what a reorganisation undoes, and only an honest party that runs sends its own again."""
+    claim_reverts: bool = False
+    """The first claim of an honest party that comes into a block reverts there, as when a token is paused for a moment."""
+    shown_and_gone: bool = False
+    """What undoes the first claim comes right after it, and meanwhile neither side can write the preimage down."""
+    claims_late: bool = False
+    """No claim comes into a block before the timelock: the chain is not as live as whoever claims has to assume."""
+    gives_back_away: bool = False
+    """Reverse: the held payment goes back while the provider is away that has decided to lock, and has not signed."""
 
 
 def _crashes(rng: random.Random) -> tuple[int, ...]:
@@ -222,6 +234,12 @@ def draw_plan(seed: int) -> SimulationPlan:
         real_sender=seldom(0.04),
         dear_gas=seldom(0.5),
         user_payments=more.randint(1, 24) if seldom(0.5) else 0,
+        forgets_undone=seldom(0.2),
+        claim_reverts=seldom(0.1),
+        claims_late=seldom(0.03),
+        gives_back_away=seldom(0.2),
+        stranger_refunds=seldom(0.2),
+        shown_and_gone=seldom(0.08),
     )
 
 

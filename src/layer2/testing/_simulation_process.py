@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from layer2.addresses import EvmAddress
 from layer2.errors import Layer2Error, NodeConnectionError, NodeNotReady, StorageError
-from layer2.swaps import Deal, Effect, Observation, Role, State, StoredSwap, SwapEngine
+from layer2.swaps import ChainView, Deal, Effect, Observation, Role, State, StoredSwap, SwapEngine
+from layer2.swaps._observations import seen_preimage
 from layer2.testing._simulation_loop import OWNER, ProcessClock, SimulationLoop, TaskList
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Troubles:
     """From this write on, none is made for a while."""
     torn_write: int = 0
     """In the midst of this write the power fails."""
+    fails_at_preimage: bool = False
+    """The first write of a preimage that a look at the chain showed fails."""
     refusal: int = 0
     delays: bool = False
     lag: bool = False
@@ -89,6 +92,7 @@ class Gate:
         self._writes_tried = 0
         self._writes_begun = 0
         self._full_until = -1.0
+        self._shows_nothing_yet = True
 
     def chance(self, percent: int) -> bool:
         """True in so many of a hundred cases; never more than twice within the time that the assumptions leave for trouble."""
@@ -113,6 +117,12 @@ class Gate:
             self._full_until = now + self._rng.uniform(0.1, 0.4) * self._window_s
             self._process.tell("the disk is full")
         return now < self._full_until
+
+    def forgets(self, seen: Observation) -> bool:
+        """Whether the write fails that would note the first preimage that a look at the chain showed."""
+        shows = self._shows_nothing_yet and isinstance(seen, ChainView) and seen_preimage(seen) is not None
+        self._shows_nothing_yet = self._shows_nothing_yet and not shows
+        return shows and self.troubles.fails_at_preimage
 
     def power_fails(self) -> bool:
         """Whether the write that comes now is the one that is torn."""
@@ -205,7 +215,11 @@ class FaultyJournal:
         bind_hash: bytes | None,
     ) -> StoredSwap:
         """See ``SwapStore``."""
+        self._process.watchman.decides(self._process, swap_id, seen, effects)
         await self._before()
+        if self._gate.forgets(seen):
+            self._process.tell("the disk fails before a preimage is written")
+            raise StorageError("the disk failed")
         self._process.writes += 1
         write = self._journal.transition(
             swap_id,

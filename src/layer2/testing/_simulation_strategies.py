@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from layer2.testing._simulation_lightning import SimulatedLightning
     from layer2.testing._simulation_loop import SimulationLoop
 
-__all__ = ["Attacker"]
+__all__ = ["Attacker", "refund_as_stranger"]
+
+
+def refund_as_stranger(chain: SimulatedChain, lock: Lock, account: bytes) -> None:
+    """Anybody may send a refund that is due: it pays whoever locked."""
+    key = f"stranger:{lock.timelock}:refund"
+    chain.send(chain.sign(Transaction(key=key, account=account, call=LockCall.REFUND, lock=lock)))
 
 
 class Attacker:
