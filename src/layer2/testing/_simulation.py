@@ -23,7 +23,8 @@ from layer2.swaps import (
 )
 from layer2.terms import DepthPolicy, SwapDirection
 from layer2.testing._simulation_bare import BareEngine, BareJournal
-from layer2.testing._simulation_chain import Block, SimulatedChain
+from layer2.testing._simulation_blocks import Block
+from layer2.testing._simulation_chain import SimulatedChain
 from layer2.testing._simulation_checks import Violation, Watchman
 from layer2.testing._simulation_deals import Parties, make_deals
 from layer2.testing._simulation_disk import SimulatedDisk

@@ -29,7 +29,8 @@ from layer2.swaps import (
     claim_room_s,
 )
 from layer2.terms import SwapDirection
-from layer2.testing._simulation_chain import GAS_WEI, NEVER, LockCall, SimulatedChain, Transaction, consent
+from layer2.testing._simulation_blocks import NEVER, LockCall, Transaction, consent
+from layer2.testing._simulation_chain import GAS_WEI, SimulatedChain
 from layer2.testing._simulation_lightning import SimulatedLightning
 from layer2.testing._simulation_loop import EPOCH_S, SimulationLoop
 

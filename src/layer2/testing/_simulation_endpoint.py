@@ -20,7 +20,8 @@ from layer2.evm import (
 )
 from layer2.swaps import LockReading, LockStatus
 from layer2.terms import Lock
-from layer2.testing._simulation_chain import BASE_FEE_WEI, NEVER, Block, LockCall, Transaction
+from layer2.testing._simulation_blocks import NEVER, Block, LockCall, Transaction
+from layer2.testing._simulation_chain import BASE_FEE_WEI
 from layer2.testing._simulation_ports import seen_head
 
 if TYPE_CHECKING:

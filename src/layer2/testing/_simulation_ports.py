@@ -19,7 +19,7 @@ from layer2.lightning import InvoiceRecord, NodeInfo, PaymentRecord
 from layer2.swaps import ChainView, Deal, ExitAgainError, LockReading, LockStatus, OwnTransaction
 from layer2.swaps._attempts import next_attempt_ms
 from layer2.terms import DepthPolicy, Lock
-from layer2.testing._simulation_chain import NEVER, Block, LockCall, Transaction, consent
+from layer2.testing._simulation_blocks import NEVER, Block, LockCall, Transaction, consent
 
 if TYPE_CHECKING:
     from layer2.testing._simulation_process import Life, SimulatedProcess

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from layer2.errors import StorageError
 from layer2.swaps import ChainView, Role, StoredSwap
-from layer2.testing._simulation_chain import NEVER
+from layer2.testing._simulation_blocks import NEVER
 from layer2.testing._simulation_keys import SimulatedSigner
 from layer2.testing._simulation_loop import ProcessClock
 from layer2.testing._simulation_process import SimulatedProcess

@@ -11,7 +11,7 @@ from layer2.errors import Layer2Error
 from layer2.lightning import InvoiceState, PaymentState
 from layer2.swaps import LockStatus, Role, latest_claim_start
 from layer2.terms import Lock, SwapDirection
-from layer2.testing._simulation_chain import NEVER, LockCall, Transaction, consent
+from layer2.testing._simulation_blocks import NEVER, LockCall, Transaction, consent
 from layer2.testing._simulation_loop import EPOCH_S
 
 if TYPE_CHECKING:

@@ -64,7 +64,7 @@ from layer2.swaps._driver import HashTakenError, SwapDriver
 from layer2.swaps._effects import CancelInvoice
 from layer2.swaps._observations import CancelRequested
 from layer2.testing import _simulation_deals, _simulation_ports, _simulation_process
-from layer2.testing._simulation_chain import NEVER
+from layer2.testing._simulation_blocks import NEVER
 
 
 @bug(PERSIST)
