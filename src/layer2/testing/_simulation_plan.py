@@ -186,16 +186,12 @@ def draw_plan(seed: int) -> SimulationPlan:
         return rng.random() < chance
 
     more = stream(seed, "more of the plan")
-
-    def seldom(chance: float) -> bool:
-        return more.random() < chance
-
     # Seldom by chance, and most dangerous: a request to pay is on its way when whoever sent it dies.
-    orphaned = seldom(0.05)
+    orphaned = more.random() < 0.05
     payment = "fast" if rng.random() < 0.3 else rng.choice(PAYMENTS)
     if orphaned:
         payment = "fail"
-    return SimulationPlan(
+    plan = SimulationPlan(
         direction=direction,
         timing="bob" if rng.random() < 0.03 else "devnet",
         depth=depth,
@@ -225,6 +221,18 @@ def draw_plan(seed: int) -> SimulationPlan:
         skew=flag(0.5),
         bitcoin_rate=rng.choice((1.0, 0.93, 1.07)),
         cancel_at=round(60 * rng.random() ** 3, 3) if flag(0.15) else None,
+    )
+    return _with_more(plan, more)
+
+
+def _with_more(plan: SimulationPlan, more: random.Random) -> SimulationPlan:
+    """What came to the simulation later is drawn by itself and in this order, so that seeds keep their meaning."""
+
+    def seldom(chance: float) -> bool:
+        return more.random() < chance
+
+    return replace(
+        plan,
         withdraw_at=round(60 * more.random() ** 2, 3) if seldom(0.08) else None,
         client_disk_full_at=more.randint(1, 8) if seldom(0.06) else 0,
         provider_disk_full_at=more.randint(1, 8) if seldom(0.06) else 0,
