@@ -4,13 +4,11 @@ Time is seconds, a block comes each second, two make a lock deep enough and thre
 until everything is over. ``LAYER2_CAMPAIGN=1`` lets twice as much go wrong; ``DEPTH`` bounds the number of steps instead.
 """
 
-import importlib.util
 import os
-import sys
 from dataclasses import replace
-from pathlib import Path
 from unittest.mock import patch
 
+import planted
 import pytest
 from interleavings import Search
 from small_world import Case
@@ -42,15 +40,7 @@ if "LAYER2_CAMPAIGN" in os.environ:
     CASES = [replace(case, reorgs=2, crashes=2, breaks=2) for case in CASES]
 
 
-def _bugs():
-    spec = importlib.util.spec_from_file_location("planted_bugs", Path(__file__).parent / "planted" / "bugs.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return {bug.name: bug for bug in module.BUGS}
-
-
-BUGS = _bugs()
+BUGS = {bug.name: bug for bug in planted.BUGS}
 FOUND = (
     "pays_against_a_lock_that_is_not_deep",
     "reveals_late",

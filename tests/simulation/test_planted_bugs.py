@@ -4,36 +4,22 @@
 many seeds it takes.
 """
 
-import importlib
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
+from planted import BUGS
 
 from layer2.testing import draw_plan, simulate
 
 pytestmark = pytest.mark.slow
 
 LIMIT = 10_000
-HERE = Path(__file__).parent / "planted"
-KNOWN = json.loads((HERE / "seeds.json").read_text())
-DOCUMENTATION = HERE.parents[2] / "docs" / "simulation.md"
+TESTS = Path(__file__).parents[1]
+KNOWN = json.loads((TESTS / "support" / "planted" / "seeds.json").read_text())
+DOCUMENTATION = TESTS.parent / "docs" / "simulation.md"
 SEARCH = os.environ.get("SEARCH") == "1"
-
-
-def _bugs():
-    sys.path.insert(0, str(HERE.parent))
-    try:
-        for name in ("bugs", "ways_out", "misread", "sender"):
-            importlib.import_module(f"planted.{name}")
-        return importlib.import_module("planted.planting").BUGS
-    finally:
-        sys.path.remove(str(HERE.parent))
-
-
-BUGS = _bugs()
 
 
 def _shown(bug, seed):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 from unittest.mock import patch
 
-from planted.planting import CLIENT, ESTIMATE, REVERSE, SENT, bug
-
 from layer2.evm import encode_claim
 from layer2.evm._tracker import Tracker
 from layer2.storage import SqlTxJournal
 from layer2.swaps import EvmSwapChain
+from planted.planting import CLIENT, ESTIMATE, REVERSE, SENT, bug
 
 
 async def _nothing(*_args):

@@ -6,6 +6,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from unittest.mock import patch
 
+from layer2.swaps import Cancelling, Locking, LockReading, LockStatus, OwnTransaction, _deadlines
+from layer2.swaps._act import Actor
+from layer2.swaps._effects import CancelInvoice, Decision
+from layer2.swaps._observations import ChainView
+from layer2.testing._simulation_blocks import NEVER, LockCall
+from layer2.testing._simulation_ports import ChainPort, CounterpartyPort
 from planted.planting import (
     BELIEVE,
     CLIENT,
@@ -21,13 +27,6 @@ from planted.planting import (
     decide,
     seeing,
 )
-
-from layer2.swaps import Cancelling, Locking, LockReading, LockStatus, OwnTransaction, _deadlines
-from layer2.swaps._act import Actor
-from layer2.swaps._effects import CancelInvoice, Decision
-from layer2.swaps._observations import ChainView
-from layer2.testing._simulation_blocks import NEVER, LockCall
-from layer2.testing._simulation_ports import ChainPort, CounterpartyPort
 
 
 def _newest_for_final(_deal, seen):

@@ -5,21 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from unittest.mock import patch
 
-from planted.planting import (
-    CLIENT,
-    FINAL,
-    KNOWS,
-    PROVIDER,
-    PURSUE,
-    RESEND,
-    REVERSE,
-    SUBMARINE,
-    bug,
-    decide,
-    seeing,
-    unclaimed,
-)
-
 from layer2.storage import SwapJournal
 from layer2.swaps import (
     ChainView,
@@ -35,6 +20,20 @@ from layer2.swaps import (
 )
 from layer2.swaps._act import Actor
 from layer2.testing import _simulation_ports
+from planted.planting import (
+    CLIENT,
+    FINAL,
+    KNOWS,
+    PROVIDER,
+    PURSUE,
+    RESEND,
+    REVERSE,
+    SUBMARINE,
+    bug,
+    decide,
+    seeing,
+    unclaimed,
+)
 
 
 @bug(KNOWS, PROVIDER, REVERSE)

@@ -6,30 +6,6 @@ from dataclasses import replace
 from types import SimpleNamespace
 from unittest.mock import patch
 
-from planted.planting import (
-    BELIEVE,
-    CLIENT,
-    CONSENT,
-    DEAD,
-    DEPTH,
-    FEE,
-    GIVE_UP,
-    HASH,
-    HELD,
-    KNOWS,
-    LOCK,
-    OUTLAST,
-    PERSIST,
-    PROVIDER,
-    REVEAL,
-    REVERSE,
-    SUBMARINE,
-    bug,
-    decide,
-    seeing,
-    unclaimed,
-)
-
 from layer2.errors import NodeConnectionError, PaymentFailed, UnknownOutcome
 from layer2.provider import _service
 from layer2.storage import SwapJournal, _swaps
@@ -65,6 +41,29 @@ from layer2.swaps._effects import CancelInvoice
 from layer2.swaps._observations import CancelRequested
 from layer2.testing import _simulation_deals, _simulation_ports, _simulation_process
 from layer2.testing._simulation_blocks import NEVER
+from planted.planting import (
+    BELIEVE,
+    CLIENT,
+    CONSENT,
+    DEAD,
+    DEPTH,
+    FEE,
+    GIVE_UP,
+    HASH,
+    HELD,
+    KNOWS,
+    LOCK,
+    OUTLAST,
+    PERSIST,
+    PROVIDER,
+    REVEAL,
+    REVERSE,
+    SUBMARINE,
+    bug,
+    decide,
+    seeing,
+    unclaimed,
+)
 
 
 @bug(PERSIST)
