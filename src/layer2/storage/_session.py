@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection, Engine, make_url
+from sqlalchemy import Connection, Engine, RootTransaction, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from layer2.errors import ConfigurationError, Layer2Error, StorageError, StoreInUse
@@ -115,16 +115,37 @@ class Session:
             StorageError: the database failed. If the commit itself failed, it may have happened: read before trying again.
         """
         with self._translated():
-            conn = self._connection()
+            conn, transaction = self._begin()
             try:
-                with conn.begin():
-                    self._backend.begun(conn)
+                with transaction:
                     result = fn(conn, *args, **kwargs)
                     self._backend.before_commit(conn)
             except BaseException:
                 self._backend.after_failure(conn)
                 raise
             return result
+
+    def _begin(self) -> tuple[Connection, RootTransaction]:
+        """A transaction in which nothing was done yet but the back end's check.
+
+        That check also shows a connection which the server dropped meanwhile, and it is made anew: to ask for it by itself would
+        double the time that a small transaction takes.
+        """
+        again = False
+        while True:
+            conn = self._held()
+            try:
+                transaction = conn.begin()
+                self._backend.begun(conn)
+            except BaseException as error:
+                with suppress(SQLAlchemyError):
+                    conn.rollback()
+                if again or not isinstance(error, SQLAlchemyError) or not conn.invalidated:
+                    self._backend.after_failure(conn)
+                    raise
+                again = True
+            else:
+                return conn, transaction
 
     def still_ours(self, *, certain: bool) -> None:
         """Raise if another process has taken the store over; ``certain``: also if that cannot be found out now.
@@ -149,16 +170,23 @@ class Session:
 
     def _connection(self) -> Connection:
         """The connection that holds the lock; a new one if the server dropped it and nobody took over since."""
+        conn = self._held()
+        if self._is_alive(conn):
+            return conn
+        conn.invalidate()
+        return self._held()
+
+    def _held(self) -> Connection:
+        """The connection that holds the lock, as it was left; a new one if it is known to be broken and nobody took over since."""
         if self._taken_over:
             raise self._lost()
         if self._engine is None:
             raise StorageError(f"the store {self.url} is closed", url=self.url)
         conn = self._conn
-        if conn is not None and self._is_alive(conn):
+        if conn is not None and not conn.invalidated:
             return conn
         if conn is not None:
             self._conn = None
-            conn.invalidate()
             conn.close()
         conn = self._engine.connect()
         if not self._read_only:

@@ -239,8 +239,9 @@ class Actor:
         why_not = await self._why_not_pay(swap)
         if why_not is not None:
             return why_not if never_begun and isinstance(why_not, EffectRefused) else None
-        await self._store.mark_begun(swap_id, PayInvoice.name, begun=True)
-        self._begun[swap_id] = True
+        if never_begun:
+            await self._store.mark_begun(swap_id, PayInvoice.name, begun=True)
+            self._begun[swap_id] = True
         task = asyncio.create_task(self._run_payment(swap, wake, first=never_begun), name=f"layer2 payment {swap_id}")
         self._payments[swap_id] = task
         return None
