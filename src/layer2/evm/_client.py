@@ -166,21 +166,19 @@ class EvmClient:
 
     async def balance(self, account: EvmAddress, block: BlockRef = "latest") -> int:
         """Native coin of an account, in wei."""
-        return as_quantity(await self.request("eth_getBalance", data(account.raw), _state_param(block)), "balance")
+        return as_quantity(await self.request("eth_getBalance", str(account), _state_param(block)), "balance")
 
     async def nonce(self, account: EvmAddress, block: BlockRef = "latest") -> int:
         """How many transactions of the account are in the chain up to ``block``: the next nonce."""
-        return as_quantity(
-            await self.request("eth_getTransactionCount", data(account.raw), _state_param(block)), "nonce"
-        )
+        return as_quantity(await self.request("eth_getTransactionCount", str(account), _state_param(block)), "nonce")
 
     async def code(self, account: EvmAddress, block: BlockRef = "latest") -> bytes:
         """The contract code at an address; empty for none."""
-        return as_data(await self.request("eth_getCode", data(account.raw), _state_param(block)), "code")
+        return as_data(await self.request("eth_getCode", str(account), _state_param(block)), "code")
 
     async def storage_at(self, account: EvmAddress, slot: bytes, block: BlockRef = "latest") -> int:
         """The value of a storage slot; 0 also where there is no such account."""
-        answer = await self.request("eth_getStorageAt", data(account.raw), data(slot), _state_param(block))
+        answer = await self.request("eth_getStorageAt", str(account), data(slot), _state_param(block))
         value = as_data(answer, "storage value")
         if len(value) > 32:
             raise UnexpectedReply("the value of a storage slot has at most 32 bytes")
@@ -265,9 +263,7 @@ class EvmClient:
 
     async def proof(self, account: EvmAddress, slots: Sequence[bytes], block: BlockRef) -> Mapping[str, Any]:
         """``eth_getProof`` (EIP-1186) as it came. Full nodes answer near the tip only."""
-        answer = await self.request(
-            "eth_getProof", data(account.raw), [data(slot) for slot in slots], _block_param(block)
-        )
+        answer = await self.request("eth_getProof", str(account), [data(slot) for slot in slots], _block_param(block))
         return as_object(answer, "proof")
 
     async def logs(
@@ -302,7 +298,7 @@ class EvmClient:
         """Events of blocks ``first`` to ``last``, asked for at once; None if the endpoint finds more than one block too many."""
         criteria: dict[str, Any] = {"topics": [None if topic is None else data(topic) for topic in topics]}
         if address is not None:
-            criteria["address"] = data(address.raw)
+            criteria["address"] = str(address)
         blocks = {"fromBlock": quantity(first), "toBlock": quantity(last)}
         try:
             answer = await self.transport.call("eth_getLogs", [{**criteria, **blocks}])
@@ -323,9 +319,9 @@ class EvmClient:
 def _call_fields(to: EvmAddress | None, call_data: bytes, sender: EvmAddress | None, value_wei: int) -> dict[str, str]:
     fields = {"data": data(call_data)}
     if to is not None:
-        fields["to"] = data(to.raw)
+        fields["to"] = str(to)
     if sender is not None:
-        fields["from"] = data(sender.raw)
+        fields["from"] = str(sender)
     if value_wei:
         fields["value"] = quantity(value_wei)
     return fields
