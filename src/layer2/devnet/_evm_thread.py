@@ -55,10 +55,12 @@ class EvmThread:
             if self._closed:
                 raise AsyncRuntimeError("the embedded EVM is closed", hint="start it again")
             self._waiting.append(_Job(loop, answer, function, arguments))
-            if not self._working:
-                self._working = True
-                # Later in this turn of the loop others ask too.
-                loop.call_soon(self._begin)
+            idle, self._working = not self._working, True
+        if idle:
+            # Not by way of the loop: if that stands still, others must be answered all the same. What was closed in between has
+            # cancelled the answer.
+            with suppress(RuntimeError):
+                self._executor.submit(self._work)
         return await answer
 
     def close(self) -> None:
@@ -69,11 +71,6 @@ class EvmThread:
         for job in waiting:
             _tell(job.loop, job.answer.cancel)
         self._executor.shutdown(wait=False)
-
-    def _begin(self) -> None:
-        with self._change:
-            if not self._closed:
-                self._executor.submit(self._work)
 
     def _work(self) -> None:
         while jobs := self._next():
