@@ -14,6 +14,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 from layer2._metrics import Metrics
@@ -330,6 +331,25 @@ class Operations:
         finally:
             self._calls.discard(call)
             self._left.set()
+
+    async def wait_for_task(
+        self, what: str, begin: Callable[[], asyncio.Task[T]], *, timeout: Timeout, cancel: asyncio.Event | None
+    ) -> T:
+        """Wait for a task that goes on whoever stops waiting for it; also when nothing else runs any more. No limit by default.
+
+        Raises:
+            ValidationError: as by ``run``; nothing was begun. AsyncTimeout, TaskCancelled: as by ``run``; it goes on.
+        """
+        _check_cancel(cancel)
+        limit = None if timeout is DEFAULT else check_timeout(timeout)
+        call = _Call(what, None, None, limit, awaits=True, moves_money=False, repeatable=True)
+        waiting = partial(asyncio.shield, begin())
+        if cancel is None:
+            return await self._scoped(call, waiting, exits=False, slot=False)
+        if cancel.is_set():
+            call.reason = "cancel"
+            raise call.error(limit_s=None)
+        return await self._watched(call, cancel, waiting, exits=False, slot=False)
 
     async def ask(self, what: str, question: Callable[[], Awaitable[T]]) -> T:
         """``run`` for one network operation that moves nothing, where a call consists of several: each has its slot and limit."""

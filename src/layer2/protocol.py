@@ -144,4 +144,8 @@ class Layer2ProtocolAsync(ABC):
 
     @abstractmethod
     async def close_async(self, *, timeout: Timeout = DEFAULT, cancel: asyncio.Event | None = None) -> None:
-        """Free connections and tasks. Idempotent, bounded in time."""
+        """Free connections and tasks. Idempotent, bounded in time, without a limit by default.
+
+        Raises:
+            AsyncTimeout, TaskCancelled: ``timeout`` passed or ``cancel`` was set first. It goes on: call it again to wait for it.
+        """

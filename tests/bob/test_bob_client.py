@@ -410,3 +410,16 @@ async def test_close_with_work_in_flight_ends_it(start_anvil):
     results = await asyncio.gather(queued, waiting, return_exceptions=True)
     assert all(isinstance(result, AsyncRuntimeError) for result in results)
     assert not any(result.money_may_have_moved for result in results)
+
+
+async def test_closing_goes_on_when_its_caller_stops_waiting(start_anvil):
+    client = make_client((await start_anvil()).url)
+    await client.initialize_async()
+    cancel = asyncio.Event()
+    cancel.set()
+    with pytest.raises(TaskCancelled) as caught:
+        await client.close_async(cancel=cancel)
+    assert caught.value.goes_on
+    with pytest.raises(AsyncRuntimeError, match="closed"):
+        await client.balance_async(ETH)
+    await client.close_async()

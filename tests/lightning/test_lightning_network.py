@@ -342,3 +342,54 @@ async def test_both_test_networks_take_the_invoices_that_they_share(clock, limit
     invoice = await payee.create_invoice(amount_msat=1_000)
     assert (await layer.submit_transaction_async(LightningPayment(invoice=invoice.text))).succeeded
     await layer.close_async()
+
+
+class Unhurried:
+    """A node whose connections take until ``let_go`` to be closed."""
+
+    def __init__(self, node):
+        self._node = node
+        self.closes = 0
+        self.let_go = asyncio.Event()
+
+    def __getattr__(self, name):
+        return getattr(self._node, name)
+
+    async def close(self):
+        self.closes += 1
+        await self.let_go.wait()
+
+
+async def test_closing_goes_on_when_its_caller_stops_waiting(line):
+    node, cancel = Unhurried(line.alice), asyncio.Event()
+    layer = LightningNetwork(node, network="regtest", clock=line.clock)
+    await layer.initialize_async()
+    for bad in ({"timeout": -1}, {"cancel": "now"}):
+        with pytest.raises(ValidationError):
+            await layer.close_async(**bad)
+    assert await layer.create_invoice_async(amount_msat=1000), "what is refused has closed nothing"
+    with pytest.raises(AsyncTimeout) as timeout:
+        await layer.close_async(timeout=0.01)
+    assert not timeout.value.money_may_have_moved
+    waiting = asyncio.create_task(layer.close_async(cancel=cancel))
+    await asyncio.sleep(0)
+    cancel.set()
+    with pytest.raises(TaskCancelled) as cancelled:
+        await waiting
+    assert cancelled.value.goes_on
+    with pytest.raises(AsyncRuntimeError, match="closed"):
+        await layer.create_invoice_async(amount_msat=1000)
+    node.let_go.set()
+    await layer.close_async()
+    await layer.close_async()
+    assert node.closes == 1
+
+
+async def test_checking_a_proof_takes_its_limits(alice):
+    proof = LightningPaymentProof(invoice="lnbcrt1", preimage=bytes(32))
+    cancel = asyncio.Event()
+    cancel.set()
+    with pytest.raises(TaskCancelled):
+        await alice.verify_proof_async(proof, cancel=cancel)
+    with pytest.raises(ValidationError):
+        await alice.verify_proof_async(proof, timeout=-1)

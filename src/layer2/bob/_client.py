@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from layer2._clock import Clock, SystemClock
+from layer2._closing import Closing
 from layer2._operations import Operations
 from layer2.addresses import Address, EvmAddress, parse_address
 from layer2.assets import AssetForm, AssetId, AssetRegistry, check_amount, convert_amount
@@ -127,7 +128,7 @@ class BobClient(Layer2ProtocolAsync):
         self._reader = StatusReader(self._rpc, journal, heads, lambda _: None, layer=self._settings.layer)
         self._token_decimals: dict[EvmAddress, int] = {}
         self._initialized = False
-        self._closed = False
+        self._closing = Closing(self._operations, "closing BOB", self._close)
         self._start_lock = asyncio.Lock()
 
     @property
@@ -355,22 +356,24 @@ class BobClient(Layer2ProtocolAsync):
         units = await self._read(lambda: self._units(form, holder), timeout, cancel, "reading a balance", None)
         return int(units * 10**asset_id.decimals // 10**form.decimals)
 
-    async def close_async(self, *, timeout: Timeout = DEFAULT, cancel: asyncio.Event | None = None) -> None:  # noqa: ARG002 (bounded by itself)
-        """End tasks and connections; transactions under way stay in the journal. Idempotent, bounded."""
+    async def close_async(self, *, timeout: Timeout = DEFAULT, cancel: asyncio.Event | None = None) -> None:
+        """End tasks and connections; transactions under way stay in the journal. Idempotent, bounded: see the interface."""
         self._operations.check_place("close_async")
-        self._closed = True
+        await self._closing.wait(timeout=timeout, cancel=cancel)
+
+    async def _close(self, caller: asyncio.Task[object] | None) -> None:
         if self._owns_operations:
-            await self._operations.close_async()
+            await self._operations.close_async(besides=caller)
         if self._sender is not None:
             await self._sender.close()
         await self._rpc.close()
 
     def _check(self, what: str) -> None:
         self._operations.check(what)
-        if self._closed or not self._initialized:
+        if self._closing.begun or not self._initialized:
             raise AsyncRuntimeError(
-                f"{what}: BOB is {'closed' if self._closed else 'not initialised'}",
-                hint="make a new client" if self._closed else "await initialize_async() first",
+                f"{what}: BOB is {'closed' if self._closing.begun else 'not initialised'}",
+                hint="make a new client" if self._closing.begun else "await initialize_async() first",
             )
 
     async def _read(

@@ -369,8 +369,8 @@ class LightningNetwork(NodeLayer):
         self,
         proof: Proof,
         *,
-        timeout: Timeout = DEFAULT,  # noqa: ARG002 (nothing is waited for)
-        cancel: asyncio.Event | None = None,  # noqa: ARG002 (the same)
+        timeout: Timeout = DEFAULT,
+        cancel: asyncio.Event | None = None,
     ) -> bool:
         """Whether a Lightning payment proof holds, for an invoice of this node's network. Nothing is asked of the node.
 
@@ -382,10 +382,16 @@ class LightningNetwork(NodeLayer):
         info = self._ready("verifying a proof")
         if not isinstance(proof, LightningPaymentProof):
             raise ProofError("Lightning verifies Lightning payment proofs only", check="kind")
-        try:
-            return same_network(proof.verify(), info.network)
-        except ProofError:
-            return False
+
+        async def check() -> bool:
+            try:
+                return same_network(proof.verify(), info.network)
+            except ProofError:
+                return False
+
+        return await self._operations.run(
+            check, timeout=timeout, cancel=cancel, what="verifying a proof", slot=False, moves_money=False
+        )
 
 
 def _digest(*arguments: str | int | None) -> bytes:

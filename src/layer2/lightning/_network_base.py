@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
 
 from layer2._clock import Clock, SystemClock
+from layer2._closing import Closing
 from layer2._operations import Operations
 from layer2.errors import AsyncRuntimeError, ConfigurationError, NodeConnectionError, NodeNotReady
 from layer2.lightning._node import InvoiceRecord, InvoiceState, LightningNode, NodeInfo
@@ -47,7 +48,7 @@ class NodeLayer(Layer2ProtocolAsync):
         self._owns_node = owns_node
         self._clock: Clock = clock or SystemClock()
         self._info: NodeInfo | None = None
-        self._closed = False
+        self._closing = Closing(self._operations, "closing Lightning", self._close)
 
     @property
     def protocol_type(self) -> str:
@@ -70,7 +71,7 @@ class NodeLayer(Layer2ProtocolAsync):
         Raises:
             ConfigurationError: it is on another network than configured. NodeNotReady: it is not synchronised.
         """
-        if self._closed:
+        if self._closing.begun:
             raise AsyncRuntimeError("initialize_async: Lightning is closed", hint="make a new one")
         if self._owns_operations:
             self._operations.open()
@@ -100,19 +101,21 @@ class NodeLayer(Layer2ProtocolAsync):
     async def close_async(
         self,
         *,
-        timeout: Timeout = DEFAULT,  # noqa: ARG002 (it is bounded in time by itself)
-        cancel: asyncio.Event | None = None,  # noqa: ARG002 (the same)
+        timeout: Timeout = DEFAULT,
+        cancel: asyncio.Event | None = None,
     ) -> None:
-        """End what runs and free connections. Payments under way go on at the node. Idempotent."""
+        """End what runs and free connections. Payments under way go on at the node. Idempotent, bounded: see the interface."""
         self._operations.check_place("close_async")
-        self._closed = True
+        await self._closing.wait(timeout=timeout, cancel=cancel)
+
+    async def _close(self, caller: asyncio.Task[object] | None) -> None:
         if self._owns_operations:
-            await self._operations.close_async()
+            await self._operations.close_async(besides=caller)
         if self._owns_node:
             await self._node.close()
 
     def _ready(self, what: str) -> NodeInfo:
-        if self._closed:
+        if self._closing.begun:
             raise AsyncRuntimeError(f"{what}: Lightning is closed", hint="make a new one")
         if self._info is None:
             raise AsyncRuntimeError(f"{what}: Lightning is not initialised", hint="await initialize_async() first")
