@@ -4,11 +4,13 @@ import asyncio
 import json
 import re
 import signal
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import pytest
 from swap_worlds import make_deal
 
-from layer2 import NodeConnectionError, SystemClock
+from layer2 import NodeConnectionError, StoreInUse, SystemClock
 from layer2.bob import BobClient
 from layer2.cli._exit import ExitCode
 from layer2.storage import Store, SwapJournal
@@ -303,3 +305,32 @@ def test_a_payment_whose_result_nobody_reads_says_so(start, settings):
     _, err = process.communicate(timeout=60)
     assert process.returncode == ExitCode.OK
     assert "nobody reads standard output any more" in err
+
+
+class Overtaken:
+    """A manager whose store another process takes over as soon as it runs."""
+
+    def on_event(self, callback):
+        asyncio.get_running_loop().call_later(
+            0.05, callback, SimpleNamespace(code="swap.store_lost", message="it is lost")
+        )
+        return lambda: None
+
+    def health(self):
+        return SimpleNamespace(unfinished_transfers=0)
+
+    async def wait_idle_async(self):
+        raise StoreInUse.by("process 7 on another host", "postgresql://somewhere")
+
+
+def test_a_service_whose_store_was_taken_over_ends(run, settings, monkeypatch):
+    """A supervisor starts it again, to wait until the store is free."""
+
+    @asynccontextmanager
+    async def driver(_cli):
+        yield Overtaken()
+
+    monkeypatch.setattr("layer2.cli._transfers.driver", driver)
+    done = run("run", "--json")
+    assert done.code == ExitCode.STORE_IN_USE
+    assert [line.get("event") for line in done.lines][:2] == ["ready", "swap.store_lost"]

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from layer2.addresses import EvmAddress
-from layer2.errors import StorageError
+from layer2.errors import StorageError, StoreInUse, UnknownOutcome
 from layer2.evm import MemoryTxJournal, TxState
 from layer2.transactions import EvmCall
 
@@ -22,6 +22,11 @@ class Failing(MemoryTxJournal):
         self.lose = None
         self.made = True
         self.up = True
+        self.lost = False
+
+    async def still_ours(self):
+        if self.lost:
+            raise StoreInUse.by("another process", "postgresql://somewhere")
 
     async def _write(self, kind, writing):
         if self.lose != kind:
@@ -66,6 +71,20 @@ async def test_a_record_that_was_written_after_all_is_taken_up_and_nobody_has_it
     assert await mined(anvil, sender, first.hash)
     assert await mined(anvil, sender, second.hash)
     assert await anvil.client.balance(BOB) == 11
+
+
+async def test_a_transaction_that_another_process_has_by_now_may_have_moved_money(start_anvil, make_sender, tap):
+    """It is in the journal, from which whoever took that over sends it. Under another key it would be paid twice."""
+    anvil = await start_anvil()
+    seen, journal = tap(anvil), Failing()
+    sender = await make_sender(anvil, transport=seen, journal=journal)
+    journal.lost = True
+    with pytest.raises(UnknownOutcome) as caught:
+        await sender.submit(PAY, key="first")
+    assert caught.value.money_may_have_moved
+    assert caught.value.tx_id.hash == (await journal.get("first")).hash
+    assert isinstance(caught.value.__cause__, StoreInUse)
+    assert seen.sent() == []
 
 
 async def test_a_record_in_doubt_is_sent_also_if_nobody_asks_again(start_anvil, make_sender, until):

@@ -155,12 +155,15 @@ async def _report(cli: Cli, transfers: list[Transfer]) -> ExitCode:
 
 async def run(cli: Cli) -> None:
     """Drive what is unfinished, and whatever comes, until it is stopped."""
+    lost = asyncio.Event()
     async with driver(cli) as manager:
 
         def show_event(event: object) -> None:
             code, message = getattr(event, "code", ""), getattr(event, "message", "")
             cli.emit({"event": str(code), "message": str(message)})
             cli.say(str(message))
+            if code == "swap.store_lost":
+                lost.set()
 
         stop = manager.on_event(show_event)
         try:
@@ -168,6 +171,8 @@ async def run(cli: Cli) -> None:
             cli.emit({"event": "ready", "unfinished": count})
             end = GONE if cli.config.is_embedded else "what is unfinished goes on next time"
             cli.say(f"running; {count} unfinished. Ctrl-C stops it: {end}.")
-            await asyncio.Event().wait()
+            await lost.wait()
+            # Raises what a supervisor can act on: another process goes on with them.
+            await manager.wait_idle_async()
         finally:
             stop()

@@ -16,6 +16,7 @@ from layer2.errors import (
     NodeError,
     RateLimited,
     SignerError,
+    StoreInUse,
     UnknownOutcome,
 )
 from layer2.evm._broadcast import SendAnswer, classify_refusal
@@ -164,9 +165,13 @@ class Delivery:
 
         Raises:
             Expired: it may not be sent for the first time any more.
-            StoreInUse: another process has the journal.
+            UnknownOutcome: another process has the journal, and sends what is in it.
         """
-        await self._journal.still_ours()
+        try:
+            await self._journal.still_ours()
+        except StoreInUse as error:
+            live.refusal = "another process has taken the store over, and sends it"
+            raise self.unknown(live) from error
         await self._begin(live)
         record = live.record
         lane = self._client.exits if record.exit or live.maybe_taken else self._client
