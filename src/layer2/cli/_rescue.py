@@ -379,6 +379,7 @@ def _json(plan: RescuePlan) -> dict[str, Any]:
         "claim_by": plan.not_after,
         "preimage_time_ms": plan.time_ms,
         "invoice": None if plan.invoice is None else plan.invoice.value,
+        **({} if plan.error is None else {"error": str(plan.error)}),
     }
 
 
