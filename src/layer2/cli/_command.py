@@ -71,9 +71,11 @@ def command(
                 raise typer.Exit(code)
 
         keyword = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in kept]
-        run.__signature__ = inspect.Signature([*keyword, *shared])  # type: ignore[attr-defined]  # read by inspect
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in [*keyword, *shared]}
-        run.__name__, run.__doc__ = function.__name__, inspect.getdoc(function)
+        made: Any = run
+        # What ``inspect.signature`` reads, and typer by it.
+        made.__signature__ = inspect.Signature([*keyword, *shared])
+        made.__annotations__ = {parameter.name: parameter.annotation for parameter in [*keyword, *shared]}
+        made.__name__, made.__doc__ = function.__name__, inspect.getdoc(function)
         app.command(name)(run)
         return run
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 __all__ = ["on_signals"]
 
@@ -13,15 +14,15 @@ __all__ = ["on_signals"]
 @contextmanager
 def on_signals(*numbers: signal.Signals, action: Callable[[], object]) -> Iterator[None]:
     """Call ``action`` for these signals meanwhile."""
+    if threading.current_thread() is not threading.main_thread():
+        # Signals come to the main thread only: whoever runs us in another one has them.
+        yield
+        return
     loop = asyncio.get_running_loop()
-    handled = []
     for number in numbers:
-        # Not in the main thread, or not on this system: whoever runs us there has the signals.
-        with suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.add_signal_handler(number, action)
-            handled.append(number)
+        loop.add_signal_handler(number, action)
     try:
         yield
     finally:
-        for number in handled:
+        for number in numbers:
             loop.remove_signal_handler(number)

@@ -130,8 +130,10 @@ class EvmChain:
 
     def _read_storage_root(self, state_root: bytes, account: bytes) -> bytes:
         # To find the account is most of the work of reading a slot, and the root of a state says which storage it has.
-        state: Any = AccountDB(self.db, Hash32(state_root))
-        return bytes(state._get_storage_root(account))  # noqa: SLF001 (py-evm has no public way to it)
+        accounts: Any = HexaryTrie(self.db, Hash32(state_root))
+        encoded = accounts.get(keccak256(account))
+        # An account is nonce, balance, storage root and code hash (Yellow Paper, section 4.1).
+        return bytes(rlp.decode(encoded)[2]) if encoded else BLANK_ROOT_HASH
 
     def submit(self, raw: bytes) -> PoolTransaction:
         """Put a signed transaction into the pool.

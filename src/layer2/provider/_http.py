@@ -117,7 +117,7 @@ def create_app(
     """
     metrics = metrics or ProviderMetrics()
     streams = streams or EventStreams(clock=clock, metrics=metrics)
-    app = FastAPI(
+    app = _App(
         title="layer2 swap provider",
         version=service.version,
         summary=_SUMMARY,
@@ -131,7 +131,6 @@ def create_app(
     app.include_router(_swaps(service, streams))
     app.include_router(_operation(ready, metrics, clock))
     _handle_errors(app, metrics)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # the documented way to extend the schema
     return app
 
 
@@ -303,24 +302,29 @@ def _handle_errors(app: FastAPI, metrics: ProviderMetrics) -> None:
     app.add_exception_handler(HTTPException, http)
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    if app.openapi_schema is None:
-        schema = get_openapi(
-            title=app.title,
-            version=app.version,
-            summary=app.summary,
-            description=app.description,
-            routes=app.routes,
-            license_info=app.license_info,
-        )
-        _, requests = models_json_schema(
-            [(model, "validation") for model in _REQUESTS], ref_template="#/components/schemas/{model}"
-        )
-        for name, definition in requests["$defs"].items():
-            schema["components"]["schemas"].setdefault(name, definition)
-        _without_default_errors(schema)
-        app.openapi_schema = schema
-    return app.openapi_schema
+class _App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        schema = self.openapi_schema or _schema(self)
+        self.openapi_schema = schema
+        return schema
+
+
+def _schema(app: FastAPI) -> dict[str, Any]:
+    schema = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary=app.summary,
+        description=app.description,
+        routes=app.routes,
+        license_info=app.license_info,
+    )
+    _, requests = models_json_schema(
+        [(model, "validation") for model in _REQUESTS], ref_template="#/components/schemas/{model}"
+    )
+    for name, definition in requests["$defs"].items():
+        schema["components"]["schemas"].setdefault(name, definition)
+    _without_default_errors(schema)
+    return schema
 
 
 def _without_default_errors(schema: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from sqlalchemy import Connection, Row, bindparam, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from layer2.errors import NotFound, StorageError
 from layer2.storage._codecs import Encoded, canonical_json, decode_observation, decode_state
@@ -62,10 +62,6 @@ def _checksum(previous: str, row: dict[str, object]) -> str:
     return hashlib.sha256(f"{previous}\n{canonical_json(row)}".encode()).hexdigest()
 
 
-def _rows(conn: Connection, swap_id: str) -> list[Row[tuple[object, ...]]]:
-    return list(conn.execute(_ALL, {"of_id": swap_id}).all())
-
-
 def history(conn: Connection, swap_id: str, *, after_version: int = 0) -> list[StoredEvent]:
     """The steps of a swap, oldest first. Empty if there is no such swap.
 
@@ -103,8 +99,8 @@ def verify_history(conn: Connection, swap_id: str) -> int:
     if current is None:
         raise NotFound(f"no transfer {swap_id} in this store")
     previous, before, last = _GENESIS, "", None
-    for number, found in enumerate(_rows(conn, swap_id), start=1):
-        row = dict(found._mapping)  # noqa: SLF001 - SQLAlchemy's documented name for a row as a mapping
+    for number, found in enumerate(conn.execute(_ALL, {"of_id": swap_id}).mappings().all(), start=1):
+        row = dict(found)
         checksum = row.pop("checksum")
         if row["version"] != number or row["state_before"] != before or checksum != _checksum(previous, row):
             raise StorageError(

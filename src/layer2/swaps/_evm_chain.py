@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from layer2.errors import Expired, Layer2Error, Reverted, UnexpectedReply, UnknownOutcome
 from layer2.evm import (
@@ -34,7 +34,7 @@ from layer2.transactions import Depth, EvmCall, Outcome, TxStatus
 if TYPE_CHECKING:
     from layer2._clock import Clock
     from layer2.addresses import EvmAddress
-    from layer2.evm import EvmClient, Header, TxJournal, TxRecord, TxSender
+    from layer2.evm import BlockRef, EvmClient, Header, TxJournal, TxRecord, TxSender
     from layer2.terms import DepthPolicy, Lock
 
 __all__ = ["EvmSwapChain"]
@@ -138,14 +138,14 @@ class EvmSwapChain:
             own_lock=own_lock,
         )
 
-    async def _header(self, tag: str) -> Header:
+    async def _header(self, tag: Literal["latest", "safe", "finalized"]) -> Header:
         return await self._shared(tag, tag, b"")
 
     async def _below(self, head: Header, blocks: int) -> Header:
         """The block that is so many below ``head``."""
         return await self._shared(f"{blocks} below", max(0, head.number - blocks), head.hash)
 
-    async def _shared(self, name: str, block: str | int, head: bytes) -> Header:
+    async def _shared(self, name: str, block: BlockRef, head: bytes) -> Header:
         # All swaps wake with one new block and ask for the same blocks: one answer serves them for a tenth of a block, and never
         # for another head than the one it was asked for.
         known = self._shared_answer(name, head)
@@ -162,10 +162,10 @@ class EvmSwapChain:
         fresh = of == head and self._clock.monotonic_s() - asked_s < self._block_time_s / 10
         return header if fresh else None
 
-    async def _ask_header(self, tag: str | int) -> Header:
-        header = await self._client.header(tag)  # type: ignore[arg-type]  # only block tags come here
+    async def _ask_header(self, block: BlockRef) -> Header:
+        header = await self._client.header(block)
         if header is None:
-            raise UnexpectedReply(f"the endpoint has no block {tag}")
+            raise UnexpectedReply(f"the endpoint has no block {block!r}")
         return header
 
     async def _deep_block(self, policy: DepthPolicy, head: Header, finalized: Header) -> Header:
