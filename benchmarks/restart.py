@@ -188,34 +188,27 @@ class Seen:
             self.all.set()
 
 
-class SeenChain:
-    """The chain, telling what was looked at."""
+class Telling:
+    """A layer, telling what was looked at."""
 
-    def __init__(self, chain, seen):
-        self._chain = chain
+    def __init__(self, layer, seen):
+        self._layer = layer
         self._seen = seen
 
     def __getattr__(self, name):
-        return getattr(self._chain, name)
+        return getattr(self._layer, name)
 
+
+class SeenChain(Telling):
     async def view(self, lock, policy, *, lock_key):
-        view = await self._chain.view(lock, policy, lock_key=lock_key)
+        view = await self._layer.view(lock, policy, lock_key=lock_key)
         self._seen.lock(lock.preimage_hash)
         return view
 
 
-class SeenNode:
-    """The Lightning node, telling what was looked at."""
-
-    def __init__(self, node, seen):
-        self._node = node
-        self._seen = seen
-
-    def __getattr__(self, name):
-        return getattr(self._node, name)
-
+class SeenNode(Telling):
     async def lookup_payment(self, payment_hash):
-        record = await self._node.lookup_payment(payment_hash)
+        record = await self._layer.lookup_payment(payment_hash)
         self._seen.payment(payment_hash)
         return record
 

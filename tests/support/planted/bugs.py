@@ -11,9 +11,7 @@ from layer2.provider import _service
 from layer2.storage import SwapJournal, _swaps
 from layer2.swaps import (
     Agreed,
-    Cancelling,
     ChainView,
-    Claim,
     Decision,
     EffectRefused,
     Failed,
@@ -37,7 +35,6 @@ from layer2.swaps import (
 )
 from layer2.swaps._act import Actor
 from layer2.swaps._driver import HashTakenError, SwapDriver
-from layer2.swaps._effects import CancelInvoice
 from layer2.swaps._observations import CancelRequested
 from layer2.testing import _simulation_deals, _simulation_ports, _simulation_process
 from layer2.testing._simulation_blocks import NEVER
@@ -59,10 +56,13 @@ from planted.planting import (
     REVEAL,
     REVERSE,
     SUBMARINE,
+    blind,
     bug,
     decide,
+    forgets_until_when,
+    gives_the_invoice_up_at,
     seeing,
-    unclaimed,
+    without_claims,
 )
 
 
@@ -110,14 +110,7 @@ def reveals_against_a_lock_that_is_not_deep():
 
 @bug(REVEAL, CLIENT, REVERSE)
 def reveals_late():
-    def wrong(right, deal, state, seen):
-        decision = right(deal, state, seen)
-        if decision is not None:
-            effects = tuple(replace(e, not_after=None) if isinstance(e, Claim) else e for e in decision.effects)
-            decision = replace(decision, effects=effects)
-        return decision
-
-    with patch.object(_reverse_client, "may_claim", lambda *_, **__: True), decide(CLIENT, REVERSE, wrong):
+    with patch.object(_reverse_client, "may_claim", lambda *_, **__: True), decide(CLIENT, REVERSE, forgets_until_when):
         yield
 
 
@@ -144,12 +137,7 @@ def gives_the_invoice_up_while_its_lock_may_still_come():
 
 @bug(GIVE_UP, CLIENT, SUBMARINE)
 def cancels_after_its_lock_was_signed():
-    def wrong(right, deal, state, seen):
-        if isinstance(seen, CancelRequested) and isinstance(state, Locking) and deal.own_invoice:
-            return Decision(state=Cancelling(outcome="expired", reason="cancelled"), effects=(CancelInvoice(),))
-        return right(deal, state, seen)
-
-    with decide(CLIENT, SUBMARINE, wrong):
+    with gives_the_invoice_up_at(CancelRequested, "cancelled"):
         yield
 
 
@@ -231,24 +219,13 @@ def takes_a_broken_connection_for_a_refusal():
 
 @bug(KNOWS, CLIENT, SUBMARINE)
 def refunds_what_it_knows_to_be_claimed():
-    def shown(_deal, seen):
-        return replace(seen, latest=unclaimed(seen.latest), at_depth=unclaimed(seen.at_depth))
-
-    right = Actor._look
-
-    async def look(self, swap):
-        return shown(swap.deal, await right(self, swap))
-
-    with decide(CLIENT, SUBMARINE, seeing(shown)), patch.object(Actor, "_look", look):
+    with blind(CLIENT, SUBMARINE, without_claims):
         yield
 
 
 @bug(HELD, PROVIDER, REVERSE)
 def waits_for_finality_before_it_settles():
-    def shown(_deal, seen):
-        return replace(seen, latest=unclaimed(seen.latest), at_depth=unclaimed(seen.at_depth))
-
-    with decide(PROVIDER, REVERSE, seeing(shown)):
+    with decide(PROVIDER, REVERSE, seeing(without_claims)):
         yield
 
 
@@ -361,14 +338,7 @@ def locks_again_with_another_timelock():
 
 @bug(REVEAL, CLIENT, REVERSE)
 def does_not_look_at_the_clock_before_it_reveals():
-    def wrong(right, deal, state, seen):
-        decision = right(deal, state, seen)
-        if decision is not None:
-            effects = tuple(replace(e, not_after=None) if isinstance(e, Claim) else e for e in decision.effects)
-            decision = replace(decision, effects=effects)
-        return decision
-
-    with decide(CLIENT, REVERSE, wrong):
+    with decide(CLIENT, REVERSE, forgets_until_when):
         yield
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import replace
 from unittest.mock import patch
 
-from layer2.swaps import Cancelling, Locking, LockReading, LockStatus, OwnTransaction, _deadlines
-from layer2.swaps._act import Actor
-from layer2.swaps._effects import CancelInvoice, Decision
+from layer2.swaps import LockReading, LockStatus, OwnTransaction, _deadlines
 from layer2.swaps._observations import ChainView
 from layer2.testing._simulation_blocks import NEVER, LockCall
 from layer2.testing._simulation_ports import ChainPort, CounterpartyPort
@@ -23,8 +20,10 @@ from planted.planting import (
     REVEAL,
     REVERSE,
     SUBMARINE,
+    blind,
     bug,
     decide,
+    gives_the_invoice_up_at,
     seeing,
 )
 
@@ -121,39 +120,27 @@ def _a_second_early(_deal, seen):
     return replace(seen, head_timestamp=seen.head_timestamp + 1)
 
 
-@contextmanager
-def _before_it_is_due(role, direction, change):
-    """Neither the decision nor the look before the act sees the chain's time as it is."""
-    right = Actor._look
-
-    async def look(self, swap):
-        return change(swap.deal, await right(self, swap))
-
-    with decide(role, direction, seeing(change)), patch.object(Actor, "_look", look):
-        yield
-
-
 @bug(REFUNDABLE, CLIENT, SUBMARINE)
 def refunds_by_its_own_clock_as_client():
-    with _before_it_is_due(CLIENT, SUBMARINE, _by_its_own_clock):
+    with blind(CLIENT, SUBMARINE, _by_its_own_clock):
         yield
 
 
 @bug(REFUNDABLE, PROVIDER, REVERSE)
 def refunds_by_its_own_clock_as_provider():
-    with _before_it_is_due(PROVIDER, REVERSE, _by_its_own_clock):
+    with blind(PROVIDER, REVERSE, _by_its_own_clock):
         yield
 
 
 @bug(REFUNDABLE, CLIENT, SUBMARINE)
 def refunds_a_second_early_as_client():
-    with _before_it_is_due(CLIENT, SUBMARINE, _a_second_early):
+    with blind(CLIENT, SUBMARINE, _a_second_early):
         yield
 
 
 @bug(REFUNDABLE, PROVIDER, REVERSE)
 def refunds_a_second_early_as_provider():
-    with _before_it_is_due(PROVIDER, REVERSE, _a_second_early):
+    with blind(PROVIDER, REVERSE, _a_second_early):
         yield
 
 
@@ -241,12 +228,7 @@ def believes_its_provider_that_it_locked():
 
 @bug(BELIEVE, CLIENT, SUBMARINE)
 def believes_its_provider_that_it_will_not_pay():
-    def wrong(right, deal, state, seen):
-        if isinstance(state, Locking) and isinstance(seen, ChainView) and deal.own_invoice:
-            return Decision(state=Cancelling(outcome="expired", reason="it says so"), effects=(CancelInvoice(),))
-        return right(deal, state, seen)
-
-    with decide(CLIENT, SUBMARINE, wrong):
+    with gives_the_invoice_up_at(ChainView, "it says so"):
         yield
 
 

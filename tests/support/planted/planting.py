@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from unittest.mock import patch
 
-from layer2.swaps import ChainView, LockStatus, Role, _machine
+from layer2.swaps import Cancelling, ChainView, Claim, Decision, Locking, LockStatus, Role, _machine
+from layer2.swaps._act import Actor
+from layer2.swaps._effects import CancelInvoice
 from layer2.terms import SwapDirection
 
 SUBMARINE, REVERSE = SwapDirection.SUBMARINE, SwapDirection.REVERSE
@@ -80,6 +82,43 @@ def seeing(change):
         return right(deal, state, change(deal, seen) if isinstance(seen, ChainView) else seen)
 
     return wrong
+
+
+@contextmanager
+def blind(role, direction, change):
+    """Neither a decision nor the look before an act sees the chain as it is."""
+    right = Actor._look
+
+    async def look(self, swap):
+        return change(swap.deal, await right(self, swap))
+
+    with decide(role, direction, seeing(change)), patch.object(Actor, "_look", look):
+        yield
+
+
+def without_claims(_deal, seen):
+    """What is claimed is seen as locked, but for what is final."""
+    return replace(seen, latest=unclaimed(seen.latest), at_depth=unclaimed(seen.at_depth))
+
+
+def gives_the_invoice_up_at(kind, reason):
+    """A client that locks, and gives its own invoice up when it sees this."""
+
+    def wrong(right, deal, state, seen):
+        if isinstance(seen, kind) and isinstance(state, Locking) and deal.own_invoice:
+            return Decision(state=Cancelling(outcome="expired", reason=reason), effects=(CancelInvoice(),))
+        return right(deal, state, seen)
+
+    return decide(CLIENT, SUBMARINE, wrong)
+
+
+def forgets_until_when(right, deal, state, seen):
+    """A claim without the time after which it is not begun."""
+    decision = right(deal, state, seen)
+    if decision is not None:
+        effects = tuple(replace(e, not_after=None) if isinstance(e, Claim) else e for e in decision.effects)
+        decision = replace(decision, effects=effects)
+    return decision
 
 
 def unclaimed(reading):

@@ -18,7 +18,6 @@ from layer2.swaps import (
     Refund,
     Revealed,
 )
-from layer2.swaps._act import Actor
 from layer2.testing import _simulation_ports
 from planted.planting import (
     CLIENT,
@@ -29,24 +28,16 @@ from planted.planting import (
     RESEND,
     REVERSE,
     SUBMARINE,
+    blind,
     bug,
     decide,
-    seeing,
-    unclaimed,
+    without_claims,
 )
 
 
 @bug(KNOWS, PROVIDER, REVERSE)
 def refunds_what_it_could_settle():
-    def shown(_deal, seen):
-        return replace(seen, latest=unclaimed(seen.latest), at_depth=unclaimed(seen.at_depth))
-
-    right = Actor._look
-
-    async def look(self, swap):
-        return shown(swap.deal, await right(self, swap))
-
-    with decide(PROVIDER, REVERSE, seeing(shown)), patch.object(Actor, "_look", look):
+    with blind(PROVIDER, REVERSE, without_claims):
         yield
 
 
