@@ -254,14 +254,6 @@ class TestManyAtOnce:
         assert [int(block["number"], 16) for block in answers[::2]] == list(range(20))
         assert [f"eth_unknown{number} " in error.message for number, error in enumerate(answers[1::2])] == [True] * 20
 
-    async def test_one_that_is_cancelled_before_its_turn_is_left_out(self, evm, alice):
-        given_up = asyncio.create_task(evm.call("eth_sendRawTransaction", [alice.sign(TEST_TOKEN_ADDRESS, MINT)]))
-        await asyncio.sleep(0)
-        given_up.cancel()
-        assert (await asyncio.gather(given_up, evm.call("eth_chainId", []), return_exceptions=True))[1] == "0xed88"
-        assert given_up.cancelled()
-        assert await evm.call("eth_getTransactionCount", [str(alice.address), "pending"]) == "0x0"
-
     async def test_those_that_wait_when_it_is_closed_do_not_wait_for_ever(self):
         evm = EmbeddedEvm(block_time_s=None)
         await evm.start()

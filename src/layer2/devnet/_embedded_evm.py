@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from layer2._clock import Clock, SystemClock
 from layer2.addresses import EvmAddress
-from layer2.devnet._evm_thread import EvmThread
 from layer2.errors import AsyncRuntimeError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class EmbeddedEvm:
         self._balances = {address.raw: wei for address, wei in (balances or {}).items()}
         self._preinstalled = preinstalled
         self._threaded = in_thread
-        self._thread: EvmThread | None = None
+        self._executor: ThreadPoolExecutor | None = None
         self._methods: EvmMethods | None = None
         self._miner: asyncio.Task[None] | None = None
 
@@ -74,8 +74,8 @@ class EmbeddedEvm:
         """
         if self._methods is not None:
             return
-        if self._threaded and self._thread is None:
-            self._thread = EvmThread()
+        if self._threaded and self._executor is None:
+            self._executor = ThreadPoolExecutor(1, "layer2-evm")
         self._methods = await self._in_thread(self._build)
         if self._block_time_s is not None:
             self._miner = asyncio.create_task(self._mine_for_ever(self._block_time_s), name="embedded EVM miner")
@@ -100,7 +100,7 @@ class EmbeddedEvm:
     async def aclose(self) -> None:
         """Stop mining and end the thread. Later calls are refused. An error that ended the mining is raised here."""
         miner, self._miner, self._methods = self._miner, None, None
-        thread, self._thread = self._thread, None
+        executor, self._executor = self._executor, None
         try:
             if miner is not None:
                 miner.cancel()
@@ -108,8 +108,8 @@ class EmbeddedEvm:
                 if not miner.cancelled():
                     miner.result()
         finally:
-            if thread is not None:
-                thread.close()
+            if executor is not None:
+                executor.shutdown(wait=False, cancel_futures=True)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -175,6 +175,6 @@ class EmbeddedEvm:
             await self._in_thread(self._mine, chain, 1, None)
 
     async def _in_thread(self, function: Callable[..., T], *args: Any) -> T:
-        if self._thread is None:
+        if self._executor is None:
             return function(*args)
-        return await self._thread.run(function, *args)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
