@@ -28,7 +28,7 @@ def _run_suite(tmp_path, **environment):
     kept = {
         name: value for name, value in os.environ.items() if name != "CI" and not name.startswith(("LAYER2_", "PYTEST"))
     }
-    path = os.pathsep.join([str(TESTS.parent / "src"), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(TESTS.parent / "src"), str(TESTS / "support"), os.environ.get("PYTHONPATH", "")])
     nowhere = {
         "PATH": str(tmp_path),
         "PIP_NO_INDEX": "1",
