@@ -131,6 +131,18 @@ class TestSubmarineClient:
             seen = make_view(REFUNDED, REFUNDED, REFUNDED)
             assert decide(deal, Paid(preimage=PREIMAGE), seen) == Decision(state=closed)
 
+    @pytest.mark.parametrize("state", [Paid(preimage=PREIMAGE), Claiming(preimage=PREIMAGE)])
+    def test_a_paid_swap_ends_when_its_lock_vanished_and_can_never_come_back(self, state: State) -> None:
+        # A hostile provider paid for a lock that was not deep, and a reorganisation took the lock and its claim away.
+        closed = Closed(
+            outcome="refunded", reason="the provider paid, but the lock never took effect", preimage=PREIMAGE
+        )
+        for deal in (self.DEAL, self.OWN):
+            for facts in ({"own_lock": OwnTransaction.DEAD}, {"final_time": self.TIMELOCK}):
+                assert decide(deal, state, make_view(**facts)) == Decision(state=closed)
+        still = make_view(now=self.TIMELOCK + 100, final_time=self.TIMELOCK - 1, own_lock=OwnTransaction.OPEN)
+        assert decide(self.DEAL, state, still) is None
+
     def test_a_preimage_that_is_seen_ends_what_a_person_was_asked_to_look_at(self) -> None:
         closed = Decision(state=Closed(outcome="settled", preimage=PREIMAGE))
         assert decide(self.DEAL, NeedsAttention(reason="r"), make_view(CLAIMED, CLAIMED, CLAIMED)) == closed
@@ -292,6 +304,14 @@ class TestReverseProvider:
             (Refunding(), make_view(REFUNDED, REFUNDED, REFUNDED), "refunded", "the client did not claim in time"),
         ):
             assert decide(self.DEAL, state, seen) == gives_up(outcome, reason)
+
+    def test_ends_when_the_lock_that_it_was_paid_for_can_never_come_back(self) -> None:
+        # The client showed its preimage for a lock that was not deep, and a reorganisation took both away.
+        settled, closed = Settled(preimage=PREIMAGE), Closed(outcome="settled", preimage=PREIMAGE)
+        for facts in ({"own_lock": OwnTransaction.DEAD}, {"final_time": self.TIMELOCK}):
+            assert decide(self.DEAL, settled, make_view(**facts)) == Decision(state=closed)
+        still = make_view(now=self.TIMELOCK + 100, final_time=self.TIMELOCK - 1, own_lock=OwnTransaction.OPEN)
+        assert decide(self.DEAL, settled, still) is None
 
     def test_says_why_nobody_paid(self) -> None:
         assert decide(self.DEAL, Invoiced(), invoice(InvoiceStatus.CANCELED)) == Decision(

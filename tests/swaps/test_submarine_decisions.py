@@ -124,8 +124,9 @@ class TestClient:
         assert decision.effects == (Claim(preimage=PREIMAGE, not_after=None),)
 
     def test_does_not_claim_for_it_what_is_not_there(self, submarine_client: Deal) -> None:
-        late = submarine_client.terms.lock.timelock + 100
-        assert decide(submarine_client, Paid(preimage=PREIMAGE), make_view(NEVER, NEVER, NEVER, now=late)) is None
+        timelock = submarine_client.terms.lock.timelock
+        gone = make_view(NEVER, NEVER, NEVER, now=timelock + 100, final_time=timelock - 1)
+        assert decide(submarine_client, Paid(preimage=PREIMAGE), gone) is None
 
     def test_its_claim_for_the_provider_ends_the_swap(self, submarine_client: Deal) -> None:
         claiming = Claiming(preimage=PREIMAGE)

@@ -73,7 +73,9 @@ def _on_chain(deal: Deal, state: State, view: ChainView) -> Decision | None:
         case Refunding():
             return _refunding(deal, view)
         case Settled():
-            if view.finalized.status in (LockStatus.CLAIMED, LockStatus.REFUNDED):
+            over = view.finalized.status in (LockStatus.CLAIMED, LockStatus.REFUNDED)
+            # A client that did not wait until the lock was deep loses it with its claim to a reorganisation.
+            if over or can_never_lock(view, deal.terms.lock.timelock):
                 return Decision(state=Closed(outcome="settled", preimage=state.preimage))
             return None
         case Settling() | NeedsAttention():

@@ -150,6 +150,9 @@ def _unclaimed(deal: Deal, state: Paid | Claiming | Settled, view: ChainView) ->
         return _over(deal, "refunded", "the provider paid but never claimed", state.preimage)
     if isinstance(state, Settled):
         return Decision(state=Paid(preimage=state.preimage))
+    if can_never_lock(view, deal.terms.lock.timelock):
+        # A provider that did not wait until the lock was deep: the reorganisation took the lock away together with its claim.
+        return _over(deal, "refunded", "the provider paid, but the lock never took effect", state.preimage)
     if (
         isinstance(state, Paid)
         and view.latest.status is LockStatus.LOCKED
