@@ -177,15 +177,18 @@ class Watchman:
         name, outcome = type(state).__name__, getattr(state, "outcome", None)
         locks = _locks(deal)
         over = final in (LockStatus.CLAIMED, LockStatus.REFUNDED)
+        gone = locks and final is LockStatus.NEVER and not self._may_be_claimed(deal)
         if isinstance(state, Settled) and not (locks and deal.role is Role.PROVIDER):
             holds = deep is LockStatus.CLAIMED
         elif isinstance(state, Refunded):
             holds = deep is LockStatus.REFUNDED
         elif isinstance(state, Closed) and outcome == "settled":
             # A refund that was signed before the claim was seen may take its place: then both legs are the provider's.
-            holds = over if locks and deal.role is Role.PROVIDER else final is LockStatus.CLAIMED
+            # Or there is no lock for which it was paid, and there will be none.
+            holds = over or gone if locks and deal.role is Role.PROVIDER else final is LockStatus.CLAIMED
         elif outcome == "refunded":
-            holds = final is LockStatus.REFUNDED
+            paid = getattr(state, "preimage", None) is not None
+            holds = final is LockStatus.REFUNDED or (paid and gone)
         else:
             holds = True
         if not holds:
@@ -260,7 +263,7 @@ class Watchman:
         chain, terms = self._chain, deal.terms
         now = self._loop.now
         lock_id = terms.lock.lock_id
-        if chain.head.locks.get(lock_id, NEVER).status is LockStatus.CLAIMED:
+        if chain.head.locks.get(lock_id, NEVER).status is LockStatus.CLAIMED or self._showed_its_claim(deal):
             return
         deep = chain.deep(chain.head, now, terms.depth_policy)
         if deep.locks.get(lock_id, NEVER).status is not LockStatus.LOCKED:

@@ -169,18 +169,20 @@ class ChainPort:
 
     async def send_claim(self, key: str, lock: Lock, preimage: bytes, *, not_after: int | None) -> None:
         """See ``SwapChain``."""
+        known = self._chain.signed.get(key)
+        # Once sent it may be known: from then on it is pursued however late it is.
+        latest = not_after if known is None or not known.sent else None
         tx = self._transaction(key, LockCall.CLAIM, lock)
         tx.preimage = preimage
-        tx.not_after = not_after
-        known = self._chain.signed.get(key)
-        if not_after is not None and (known is None or not known.sent):
+        tx.not_after = latest
+        if latest is not None:
             head = await self._gate.call(self._life, "head", lambda: self._head()[1])
-            if max(head.timestamp, self._now_s()) > not_after:
-                raise Expired("too little time is left to claim safely", expired_at=not_after)
+            if max(head.timestamp, self._now_s()) > latest:
+                raise Expired("too little time is left to claim safely", expired_at=latest)
 
         def check() -> None:
-            if not_after is not None and self._now_s() > not_after:
-                raise Expired("too little time is left to claim safely", expired_at=not_after)
+            if latest is not None and self._now_s() > latest:
+                raise Expired("too little time is left to claim safely", expired_at=latest)
 
         await self._submit(tx, deadline=lock.timelock, check=check)
 
