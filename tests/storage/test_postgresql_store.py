@@ -3,14 +3,16 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import Connection
+from fault_wire import Wire
+from sqlalchemy import Connection, make_url
 from sqlalchemy.exc import OperationalError
 
 from layer2.errors import StorageError, StoreInUse
-from layer2.storage import Store, _runner
+from layer2.storage import Store, _postgresql, _runner
 from layer2.storage._meta import get_meta, set_meta
 from layer2.storage._postgresql import PostgresqlBackend
 
@@ -46,6 +48,23 @@ async def test_a_lost_connection_is_made_anew_when_nobody_took_over(url, clock, 
         if not read_only:
             with pytest.raises(StoreInUse):
                 await Store.open(url, clock=clock)
+
+
+async def test_a_server_that_takes_nothing_any_more_is_an_error_and_no_wait_without_end(url, clock, monkeypatch):
+    monkeypatch.setattr(_postgresql, "SILENCE_MS", 1000)
+    on_socket = make_url(url)
+    async with Wire(Path(on_socket.query["host"]) / ".s.PGSQL.5432") as wire:
+        over_tcp = on_socket.difference_update_query(["host"]).set(host="127.0.0.1", port=wire.port)
+        async with await Store.open(over_tcp.render_as_string(hide_password=False), clock=clock) as store:
+
+            def write(conn):
+                wire.stall()
+                # More than the buffers on the way hold, so that something is not acknowledged.
+                set_meta(conn, "key", "x" * 100_000_000)
+
+            with pytest.raises(StorageError):
+                await store.run(write)
+            wire.mend()
 
 
 async def test_a_connection_lost_within_a_transaction_is_an_error_and_then_made_anew(url, clock, postgres_server):

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PostgresqlBackend"]
 
+SILENCE_MS: Final = 25_000
+"""How long the other end may leave what was sent to it unacknowledged. Keepalives see only to connections on which nothing is
+sent: without this a statement to a server whose machine is gone would be repeated for a quarter of an hour."""
 _SESSION: Final = (
     "SET synchronous_commit = on",
     "SET lock_timeout = '30s'",
@@ -25,6 +28,7 @@ _SESSION: Final = (
     "SET tcp_keepalives_idle = 10",
     "SET tcp_keepalives_interval = 5",
     "SET tcp_keepalives_count = 3",
+    f"SET tcp_user_timeout = {SILENCE_MS}",
 )
 
 
@@ -53,6 +57,7 @@ class PostgresqlBackend:
                 "keepalives_idle": 10,
                 "keepalives_interval": 5,
                 "keepalives_count": 3,
+                "tcp_user_timeout": SILENCE_MS,
             },
         )
         event.listen(engine, "connect", self._configure)
