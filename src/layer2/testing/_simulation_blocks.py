@@ -88,6 +88,18 @@ class Block:
     """How many numbered transactions of each account are in the chain."""
     approved: frozenset[bytes] = frozenset()
     serial: int = 0
+    depth: int = field(init=False)
+    """How many blocks are before it."""
+    jump: Block = field(init=False, repr=False)
+    """One far before it, so that any is found in few steps: a long swap has tens of thousands."""
+
+    def __post_init__(self) -> None:
+        if self.parent is None:
+            self.depth, self.jump = 0, self
+            return
+        before, far = self.parent, self.parent.jump
+        self.depth = before.depth + 1
+        self.jump = far.jump if before.depth - far.depth == far.depth - far.jump.depth else before
 
     def hash_at(self, number: int) -> bytes:
         """Hash of this block, or of one that stands for the quiet stretch after it: numbers jump, and every number has a block."""
@@ -97,14 +109,14 @@ class Block:
         """The newest block from here on back with this number or a smaller one; the first block if none has."""
         block = self
         while block.number > number and block.parent is not None:
-            block = block.parent
+            block = block.jump if block.jump.number > number else block.parent
         return block
 
     def made_by(self, at: float) -> Block:
         """The newest block from here on back that was made by then; the first block if none was."""
         block = self
         while block.at > at and block.parent is not None:
-            block = block.parent
+            block = block.jump if block.jump.at > at else block.parent
         return block
 
     def found(self, tx: Transaction) -> bool | None:
