@@ -200,7 +200,8 @@ class SwapDriver:
             if changed is None:
                 concerned = list(self._wakes)
             else:
-                concerned = [swap_id for lock_id in changed for swap_id in self._locks.get(lock_id, ())]
+                # In an order of its own: a simulated run has to repeat itself.
+                concerned = sorted(swap_id for lock_id in changed for swap_id in self._locks.get(lock_id, ()))
             for swap_id in concerned:
                 self.wake(swap_id)
 

@@ -90,7 +90,7 @@ class UserPayments:
 
     def begin(self, sender: TxSender) -> None:
         """In a new life of the process: all that is not yet known to be done."""
-        for key in self._wanted.keys() - self.accepted:
+        for key in [key for key in self._wanted if key not in self.accepted]:
             self._process.loop.create_task(self._pay(sender, key))
 
     async def _pay(self, sender: TxSender, key: str) -> None:
