@@ -25,6 +25,7 @@ from fault_world import (
     another_chain,
     anvil_dies,
     blocks_are_undone,
+    forget_failures,
     it_lies,
     it_stands_still,
     plans,
@@ -74,6 +75,7 @@ async def run(scene: Scene, title: str, moments: list[Plan], fault: Fault, ends:
     for first in range(0, len(moments), AT_ONCE):
         told = await run_swaps(scene, moments[first : first + AT_ONCE], fault)
         say_so(title, told)
+        await forget_failures(scene.nodes)
         assert {end.partition(":")[0] for end in told.ends} <= ends
 
 

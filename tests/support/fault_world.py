@@ -100,6 +100,12 @@ def database_of(url: str) -> str:
     return url.rpartition("/")[2]
 
 
+async def forget_failures(nodes: RegtestNetwork) -> None:
+    """Let each lnd look for a route as if none had ever failed: for an hour it takes no way on which a payment could not go on."""
+    for name in ("client", "router", "provider"):
+        await nodes.lnd_call(name, "POST", "/v2/router/mc/reset", {})
+
+
 def a_node_dies(nodes: RegtestNetwork, name: str, *, for_s: float = 2.0) -> Fault:
     """An lnd is killed, and started again with its data."""
 
@@ -109,6 +115,7 @@ def a_node_dies(nodes: RegtestNetwork, name: str, *, for_s: float = 2.0) -> Faul
         go_on(swaps)
         await asyncio.sleep(for_s)
         await nodes.start_lnd(name)  # type: ignore[arg-type]
+        await forget_failures(nodes)
         yield
 
     return fault
