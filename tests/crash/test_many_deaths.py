@@ -71,7 +71,7 @@ async def swap(stage: Stage, way: tuple[str, str], seed: str, *, dead: bool = Fa
 
 
 async def all_of(stage: Stage, title: str, way: tuple[str, str], swaps: int, *, dead: bool = False) -> set[str]:
-    """So many swaps. Both sides must have died in each, and twice on the average."""
+    """So many swaps. Both sides must have died in each that was locked, and twice on the average."""
     limit = asyncio.Semaphore(AT_ONCE_WAITING)
 
     async def one(number: int) -> Ended:
@@ -85,7 +85,8 @@ async def all_of(stage: Stage, title: str, way: tuple[str, str], swaps: int, *, 
     told_of_many(title, sum(deaths), Counter(made.outcome for made in ended))
     for made in ended:
         print(f"  {made.client_deaths} + {made.provider_deaths} deaths: {made.outcome} {made.why}")
-    assert all(made.client_deaths and made.provider_deaths for made in ended)
+    # A client that dies until its time to lock has passed leaves its provider nothing to do.
+    assert all(made.client_deaths and (made.provider_deaths or made.outcome == "SwapExpired") for made in ended)
     assert min(deaths) >= 2 * swaps
     return {made.outcome for made in ended}
 
