@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -54,15 +54,11 @@ def new_store(request: pytest.FixtureRequest, store_kind: str) -> Callable[[], s
         return lambda: ""
     server: str = request.getfixturevalue("postgres_server")
     base, _, query = server.partition("?")
-    numbers = itertools.count()
 
     def create() -> str:
-        name = f"crash_{request.node.name.translate(NAMES)}_{next(numbers)}".lower()
+        name = f"crash_{secrets.token_hex(8)}"
         with psycopg.connect(server, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name[-60:]}"')
-        return f"{base.rsplit('/', 1)[0]}/{name[-60:]}?{query}"
+            connection.execute(f'CREATE DATABASE "{name}"')
+        return f"{base.rsplit('/', 1)[0]}/{name}?{query}"
 
     return create
-
-
-NAMES = str.maketrans(dict.fromkeys("[]-> ", "_"))

@@ -22,7 +22,7 @@ from layer2.devnet import DevnetAccount, RealNetwork
 
 LIMIT_S = 600 if CAMPAIGN else 240
 """Longest for one transfer, restarts included; a timelock's refund fits."""
-TRIES = 4
+TRIES = 12
 """So often a swap is made, in a campaign, until it gets to the point at which it is to be interrupted."""
 AT_ONCE, AT_ONCE_WAITING = 4, 10
 """Swaps at a time: those that work, and those that mostly wait for a deadline."""
