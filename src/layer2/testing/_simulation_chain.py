@@ -303,7 +303,7 @@ class SimulatedChain:
         self._story(f"block {block.number}: {tx.key} {'succeeds' if succeeded else 'reverts'}")
 
     def _is_paused(self, tx: Transaction) -> bool:
-        """Once, and only while there is time enough to claim again."""
+        """Once, and only while there is time enough to claim again, which is not before the failure is final."""
         if (
             not self._claim_reverts
             or tx.call is not LockCall.CLAIM
@@ -312,7 +312,7 @@ class SimulatedChain:
         ):
             return False
         left_s = tx.lock.timelock - EPOCH_S - self._loop.now
-        if left_s < 4 * self.timing.evm_inclusion_s + self.timing.grace_s:
+        if left_s < self.timing.finality_s + 4 * self.timing.evm_inclusion_s + self.timing.grace_s:
             return False
         self._claim_reverts = False
         return True
