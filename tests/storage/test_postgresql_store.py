@@ -12,9 +12,10 @@ from sqlalchemy import Connection, make_url
 from sqlalchemy.exc import OperationalError
 
 from layer2.errors import StorageError, StoreInUse
-from layer2.storage import Store, _postgresql, _runner
+from layer2.storage import SqlTxJournal, Store, SwapJournal, _postgresql, _runner
 from layer2.storage._meta import get_meta, set_meta
 from layer2.storage._postgresql import PostgresqlBackend
+from layer2.swaps import Role
 
 
 @pytest.fixture
@@ -92,12 +93,16 @@ async def test_a_process_that_another_took_over_from_writes_nothing_any_more(url
 
 async def test_whoever_asks_learns_that_another_took_over_and_it_stays_so(url, clock, postgres_server):
     async with await Store.open(url, clock=clock) as old:
-        await old.still_ours()
+        journals = SqlTxJournal(old), SwapJournal(old, Role.CLIENT).store
+        for asked in (old, *journals):
+            await asked.still_ours()
+        await old.still_ours(certain=True)
         told = asyncio.create_task(old.until_lost())
         await end_session(postgres_server, await old.run(server_pid))
         async with await Store.open(url, clock=clock):
-            with pytest.raises(StoreInUse):
-                await old.still_ours()
+            for asked in (old, *journals):
+                with pytest.raises(StoreInUse):
+                    await asked.still_ours()
         assert isinstance(await told, StoreInUse)
         with pytest.raises(StoreInUse):
             await old.run(get_meta, "key")

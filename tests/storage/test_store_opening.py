@@ -412,3 +412,8 @@ async def test_a_file_that_is_no_database_is_refused(sqlite_url, clock):
     path_of(sqlite_url).write_bytes(b"not a database at all" * 100)
     with pytest.raises(StorageError):
         await Store.open(sqlite_url, clock=clock)
+
+
+async def test_a_store_that_nobody_took_over_is_still_ours(store):
+    for certain in (False, True):
+        await store.still_ours(certain=certain)
