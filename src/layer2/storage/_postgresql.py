@@ -19,6 +19,7 @@ __all__ = ["PostgresqlBackend"]
 SILENCE_MS: Final = 25_000
 """How long the other end may leave what was sent to it unacknowledged. Keepalives see only to connections on which nothing is
 sent: without this a statement to a server whose machine is gone would be repeated for a quarter of an hour."""
+
 _SESSION: Final = (
     "SET synchronous_commit = on",
     "SET lock_timeout = '30s'",
@@ -63,7 +64,7 @@ class PostgresqlBackend:
         event.listen(engine, "connect", self._configure)
         return engine
 
-    def _configure(self, connection: Any, record: object) -> None:  # noqa: ARG002 - SQLAlchemy's signature
+    def _configure(self, connection: Any, _record: object) -> None:
         try:
             self._begin_session(connection)
         except BaseException:

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, column, inspect, select, table
 
 from layer2.errors import StorageError
 
@@ -38,7 +38,7 @@ def _revision(conn: Connection, url: str) -> str | None:
                 url=url,
             )
         return None
-    found: str = conn.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar_one()  # noqa: S608 - a constant
+    found: str = conn.execute(select(column("version_num")).select_from(table(VERSION_TABLE))).scalar_one()
     if found not in {script.revision for script in _scripts().walk_revisions()}:
         raise StorageError(
             f"the store {url} was written by a newer version of layer2 (schema {found})",

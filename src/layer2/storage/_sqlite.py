@@ -84,7 +84,7 @@ class SqliteBackend:
         except sqlite3.Error as exc:
             raise StorageError(f"the store {self.url} failed: {exc}", url=self.url) from exc
 
-    def _configure(self, connection: Any, record: object) -> None:  # noqa: ARG002 - SQLAlchemy's signature
+    def _configure(self, connection: Any, _record: object) -> None:
         if not self.read_only:
             connection.execute("PRAGMA journal_mode = WAL")
         for pragma in ("synchronous = FULL", "fullfsync = ON", "foreign_keys = ON", "trusted_schema = OFF"):
