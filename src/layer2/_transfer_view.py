@@ -95,8 +95,12 @@ def failure_of(swap: StoredSwap) -> Layer2Error | None:
         case TransferState.NEEDS_ATTENTION:
             return needs_attention([swap])
         case TransferState.REFUNDED:
+            # With a preimage the provider has paid at its own cost: another transfer would pay the recipient twice.
+            paid = getattr(swap.state, "preimage", None) is not None
             return SwapRefunded(
                 f"the transfer failed and the money is back: {reason}",
+                hint="the recipient was paid all the same: do not pay again" if paid else None,
+                retry_safe=False if paid else None,
                 transfer_id=swap.deal.id,
                 swap_id=swap.deal.terms.swap_id,
             )
