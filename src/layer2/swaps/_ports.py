@@ -52,7 +52,7 @@ class Ask(Protocol):
         ...
 
 
-async def ask_at_once(_what: str, question: Callable[[], Awaitable[T]], /) -> T:
+async def ask_at_once(what: str, question: Callable[[], Awaitable[T]], /) -> T:  # noqa: ARG001 - the interface of ``Ask``
     """``Ask`` without turns."""
     return await question()
 
