@@ -27,7 +27,7 @@ help:
 	@echo "make campaign   simulated swaps, SEEDS=200000 or as many as HOURS= allow; goes on where it was stopped"
 	@echo "make campaign-real   transfers on real nodes, with kills and reorganisations: a quarter of an hour"
 	@echo "make campaign-crash  either side killed at every point of every path, on both stores: an hour; goes on where it was stopped"
-	@echo "make campaign-faults  nodes killed, wires cut, endpoints that lie, a full disk: at moments of a transfer"
+	@echo "make campaign-faults  nodes killed, wires cut, endpoints that lie, a full disk: at every moment of a transfer: hours; goes on where it was stopped"
 	@echo "make docs       build the documentation into docs/_build/html"
 	@echo "make nodes      build the real nodes"
 	@echo "make lock       choose the tested versions anew"

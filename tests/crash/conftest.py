@@ -10,8 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 import pytest_asyncio
+from campaign_files import CAMPAIGN
 from crash_books import CrashBooks
-from crash_campaign import CAMPAIGN, is_done, table, take_told
+from crash_campaign import is_done, table, take_told
 from crash_stage import Stage
 
 from layer2.devnet import RealNetwork

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from crash_campaign import CAMPAIGN
+from campaign_files import CAMPAIGN
 from crash_child import ClientJob
 from crash_rig import (
     AT_ONCE,

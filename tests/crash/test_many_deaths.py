@@ -12,7 +12,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 import pytest
-from crash_campaign import CAMPAIGN, told_of_many
+from campaign_files import CAMPAIGN
+from crash_campaign import told_of_many
 from crash_child import ClientJob
 from crash_rig import AT_ONCE_WAITING, LIMIT_S, STORES, Provider, client_lives, free_port
 from crash_stage import AMOUNT, BACK, OUT, Stage

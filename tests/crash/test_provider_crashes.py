@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from crash_campaign import CAMPAIGN
+from campaign_files import CAMPAIGN
 from crash_child import ClientJob
 from crash_rig import (
     AT_ONCE,

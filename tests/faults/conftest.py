@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from campaign_files import CAMPAIGN
+from fault_campaign import table
 from fault_rig import Scene
 from fault_wire import Wire
 from fault_world import PostgresServer
@@ -43,3 +45,9 @@ async def on_postgresql(scene: Scene, mortal_postgres: PostgresServer) -> AsyncI
     async with Wire(mortal_postgres.socket) as wire:
         scene.new_store = lambda _: mortal_postgres.create(f"swap_{next(numbers)}_{wire.port}", wire.port)
         yield wire
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if CAMPAIGN:
+        terminalreporter.section("what the fault campaign has passed")
+        terminalreporter.write_line(table())

@@ -7,15 +7,16 @@ All must end, and the books must balance to the last millisatoshi, base unit and
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from campaign_files import CAMPAIGN, ENDS
+from fault_campaign import keep, left
 from fault_endpoint import Lie, LyingEndpoint
-from fault_rig import Fault, Places, Plan, Scene, run_swaps, say_so
+from fault_rig import Fault, Places, Plan, Scene, run_swaps
 from fault_wire import Wire
 from fault_world import (
     PostgresServer,
@@ -40,7 +41,7 @@ pytestmark = [
     pytest.mark.real,
     pytest.mark.slow,
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif("LAYER2_CAMPAIGN" not in os.environ, reason="make campaign-faults runs it: half an hour"),
+    pytest.mark.skipif(not CAMPAIGN, reason="make campaign-faults runs it: three hours"),
 ]
 
 UNDONE = 3
@@ -48,7 +49,8 @@ TIMING = {"evm_inclusion_s": 30, "safe_lag_s": 8, "finality_s": 16}
 """What a transaction needs that may be undone before it is safe, four blocks deep, and whose node may be gone for a while."""
 DEPTH = (DepthRule(depth="safe"),)
 AT_ONCE = 8
-ENDS = {"settled", "SwapRefunded", "SwapExpired", "nothing begun"}
+BREAKS = {"cut": "is cut", "stall": "falls silent"}
+UNDONE_ARE = {"wait": "wait for later ones", "drop": "are forgotten"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -71,25 +73,26 @@ async def scene(network: RealNetwork, nodes: RegtestNetwork, tmp_path: Path) -> 
     return Scene(network, nodes, tmp_path, lnds, toml=toml)
 
 
-async def run(scene: Scene, title: str, moments: list[Plan], fault: Fault, ends: set[str] = ENDS) -> None:
-    for first in range(0, len(moments), AT_ONCE):
-        told = await run_swaps(scene, moments[first : first + AT_ONCE], fault)
-        say_so(title, told)
+async def run(scene: Scene, title: str, moments: list[Plan], fault: Fault) -> None:
+    while moments := left(title, moments):
+        told = await run_swaps(scene, moments[:AT_ONCE], fault)
+        print(f"\n{title}: {told}")
         await forget_failures(scene.nodes)
-        assert {end.partition(":")[0] for end in told.ends} <= ends
+        assert {end.partition(":")[0] for end in told.ends} <= set(ENDS)
+        keep(title, told)
 
 
 @pytest.mark.parametrize("name", ["client", "provider"])
 async def test_an_lnd_is_killed(scene: Scene, nodes: RegtestNetwork, name: str) -> None:
-    await run(scene, f"lnd of the {name} killed", plans(), a_node_dies(nodes, name))
+    await run(scene, f"the lnd of the {name} is killed", plans(), a_node_dies(nodes, name))
 
 
 async def test_anvil_is_killed(scene: Scene, nodes: RegtestNetwork) -> None:
-    await run(scene, "anvil killed", plans(), anvil_dies(nodes))
+    await run(scene, "anvil is killed", plans(), anvil_dies(nodes))
 
 
 async def test_postgresql_is_killed(scene: Scene, on_postgresql: Wire, mortal_postgres: PostgresServer) -> None:
-    await run(scene, "PostgreSQL killed", plans(), postgresql_dies(mortal_postgres))
+    await run(scene, "PostgreSQL is killed", plans(), postgresql_dies(mortal_postgres))
 
 
 @pytest.mark.parametrize("how", ["cut", "stall"])
@@ -105,31 +108,36 @@ async def test_a_wire_breaks(scene: Scene, nodes: RegtestNetwork, where: str, ho
             wires = [await stack.enter_async_context(Wire(end)) for end in ends]
             scene.client, scene.provider = Places(lnd=wires[0].url), Places(lnd=wires[1].url)
         moments = plans("client") if where == "provider" else plans()
-        await run(scene, f"wire to the {where}: {how}", moments, a_wire(wires, how))
+        await run(scene, f"the wire to the {where} {BREAKS[how]}", moments, a_wire(wires, how))
 
 
 @pytest.mark.parametrize("how", ["cut", "stall"])
 async def test_the_wire_to_postgresql_breaks(scene: Scene, on_postgresql: Wire, how: str) -> None:
-    await run(scene, f"wire to PostgreSQL: {how}", plans(), a_wire([on_postgresql], how))
+    await run(scene, f"the wire to PostgreSQL {BREAKS[how]}", plans(), a_wire([on_postgresql], how))
 
 
 @pytest.mark.parametrize("lie", [lie for lie in Lie if lie is not Lie.NONE])
 async def test_an_endpoint_lies(scene: Scene, nodes: RegtestNetwork, lie: Lie) -> None:
     async with LyingEndpoint(nodes.evm_url) as endpoint:
         scene.client = scene.provider = Places(evm=endpoint.url)
-        await run(scene, f"endpoint: {lie.value}", plans(), it_lies(endpoint, lie))
+        await run(scene, f"the endpoint {lie.value}", plans(), it_lies(endpoint, lie))
 
 
 async def test_an_endpoint_leads_to_another_chain(scene: Scene, nodes: RegtestNetwork) -> None:
     async with LyingEndpoint(nodes.evm_url) as endpoint:
         scene.client = scene.provider = Places(evm=endpoint.url)
-        await run(scene, "endpoint: another chain", plans(), another_chain(nodes, endpoint))
+        await run(scene, "the endpoint leads to another chain", plans(), another_chain(nodes, endpoint))
 
 
 @pytest.mark.parametrize("how", ["wait", "drop"])
 async def test_blocks_are_undone(scene: Scene, nodes: RegtestNetwork, how: str) -> None:
     """Whatever was sent up to the moment is undone with the newest blocks, and comes back in others, or must be sent again."""
-    await run(scene, f"reorganisation, transactions {how}", plans(), blocks_are_undone(nodes, UNDONE, how))
+    await run(
+        scene,
+        f"three blocks are undone four times, their transactions {UNDONE_ARE[how]}",
+        plans(),
+        blocks_are_undone(nodes, UNDONE, how),
+    )
 
 
 @pytest.mark.parametrize("first_ends", [False, True], ids=["while it works", "when all is over"])
@@ -137,16 +145,22 @@ async def test_a_standby_takes_over(
     scene: Scene, on_postgresql: Wire, mortal_postgres: PostgresServer, first_ends: bool
 ) -> None:
     # Just before something leaves a process nothing is asked any more: it is the same act, which its node knows.
+    when = "when all is over" if first_ends else "at once"
     moments = [plan for plan in plans() if plan.at is not None and "under way" not in plan.at]
-    await run(scene, f"zombie, {first_ends=}", moments, a_standby_takes_over(mortal_postgres, first_ends=first_ends))
+    await run(
+        scene,
+        f"a standby takes the store over, the first comes back {when}",
+        moments,
+        a_standby_takes_over(mortal_postgres, first_ends=first_ends),
+    )
 
 
 async def test_the_disk_is_full(scene: Scene) -> None:
-    await run(scene, "disk full", plans(), the_disk_is_full())
+    await run(scene, "the disk is full", plans(), the_disk_is_full())
 
 
 @pytest.mark.parametrize("who", ["client", "provider"])
 async def test_a_process_stands_still_past_its_deadlines(scene: Scene, nodes: RegtestNetwork, who: str) -> None:
     # A client that is away loses nothing; a provider may have paid for a lock that went back, or given a payment back too late.
     scene.may_lose = "provider" if who == "provider" else ""
-    await run(scene, f"{who} stopped past its deadlines", plans(who), it_stands_still(nodes))  # type: ignore[arg-type]
+    await run(scene, f"the {who} stands still past its deadlines", plans(who), it_stands_still(nodes))  # type: ignore[arg-type]

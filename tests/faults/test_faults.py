@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fault_endpoint import Lie, LyingEndpoint
-from fault_rig import BACK, OUT, Fault, Places, Plan, Scene, run_swaps, say_so
+from fault_rig import BACK, OUT, Fault, Places, Plan, Scene, run_swaps
 from fault_world import PostgresServer, a_standby_takes_over, blocks_are_undone, it_lies, the_disk_is_full
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ AT = (
 
 async def make(scene: Scene, title: str, fault: Fault) -> None:
     told = await run_swaps(scene, AT, fault)
-    say_so(title, told)
+    print(f"\n{title}: {told}")
     assert set(told.ends) <= {"settled", "SwapRefunded", "SwapExpired"}
 
 
@@ -43,7 +43,7 @@ async def test_a_process_that_lost_its_store_sends_nothing_any_more(
         Plan(BACK, "provider", "commit: after 3"),
     )
     told = await run_swaps(scene, moments, a_standby_takes_over(mortal_postgres, first_ends=False))
-    say_so("zombie", told)
+    print(f"\na standby takes the store over: {told}")
     assert set(told.ends) <= {"settled", "SwapRefunded", "SwapExpired"}
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from books import Balances, balances, changes, expected_msat, nonzero, nothing_in_flight, spent
-from crash_campaign import CAMPAIGN
+from campaign_files import CAMPAIGN
 
 from layer2 import EvmAddress, TransferProof
 from layer2.devnet import DevnetAccount, RealNetwork

@@ -1,33 +1,16 @@
-"""The crash campaign: what is done besides if it was asked for, and its table.
-
-``make campaign-crash`` runs it. What a test has shown stands in ``.campaign/crash`` with the version of the package that it was
-shown for, and is not done again.
-"""
+"""The table of the crash campaign: ``make campaign-crash``. What a test has shown is not done again."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from campaign_files import ENDS, Passed, markdown
 from crash_child import kind_of
 
-import layer2
-
-CAMPAIGN = "LAYER2_CAMPAIGN" in os.environ
-FOLDER = Path(".campaign/crash")
 STORE_NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
-ENDS = {
-    "settled": "settled",
-    "SwapRefunded": "refunded",
-    "SwapExpired": "expired",
-    "nothing begun": "nothing begun",
-}
 
 
 @dataclass(frozen=True)
@@ -43,7 +26,7 @@ class Told:
     ends: dict[str, int]
 
 
-_NO_BRACKETS = str.maketrans("[", "-", "]")
+_passed = Passed("crash")
 _told: list[Told] = []
 
 
@@ -73,58 +56,28 @@ def take_told() -> list[Told]:
     return rows
 
 
-def version() -> str:
-    """Another for each change of the package."""
-    root = Path(layer2.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
-
-
-def _file(test: str) -> Path:
-    return FOLDER / f"{test.rpartition('/')[2].replace('.py::', '-').translate(_NO_BRACKETS)}.json"
-
-
-def _passed(path: Path) -> Any:
-    """What was shown for this version; None: nothing."""
-    data = json.loads(path.read_text()) if path.exists() else {}
-    return data if data.get("version") == version() else None
-
-
 def is_done(test: str) -> bool:
     """Whether this test has passed already."""
-    return _passed(_file(test)) is not None
+    return _passed[_name(test)] is not None
 
 
 def keep(test: str, store: str, rows: Iterable[Told]) -> None:
     """Write down that a test has passed, whole or not at all."""
-    data = {"version": version(), "store": store, "rows": [vars(row) for row in rows]}
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    path = _file(test)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(data, indent=1))
-    part.replace(path)
+    _passed[_name(test)] = {"store": store, "rows": [vars(row) for row in rows]}
+
+
+def _name(test: str) -> str:
+    return test.rpartition("/")[2].replace(".py::", "-")
 
 
 def table() -> str:
     """All that was done, as a Markdown table."""
+    rows = [(row["path"], STORE_NAMES[test["store"]], row) for test in _passed for row in test["rows"]]
     header = ("path", "store", "points", "hit", "kills", *ENDS.values())
-    lines = [_line(header), "|---|---|" + "---:|" * (len(header) - 2)]
-    sums = Counter[str]()
-    passed = filter(None, map(_passed, FOLDER.glob("*.json")))
-    for path, store, row in sorted((row["path"], test["store"], row) for test in passed for row in test["rows"]):
-        cells = {"points": row["points"], "hit": row["hit"], "kills": row["deaths"]}
-        cells |= {name: row["ends"].get(end, 0) for end, name in ENDS.items()}
-        sums.update(cells)
-        lines.append(_line((path, STORE_NAMES[store], *map(_figure, cells.values()))))
-    lines.append(_line(("**all**", "", *(f"**{sums[name]:,}**" for name in header[2:]))))
-    return "\n".join(lines)
+    rows.sort(key=lambda row: row[:2])
+    return markdown(header, 2, [((path, store), _figures(row)) for path, store, row in rows])
 
 
-def _figure(number: int) -> str:
-    return f"{number:,}" if number else ""
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _figures(row: dict[str, Any]) -> dict[str, int]:
+    ends = {name: row["ends"].get(end, 0) for end, name in ENDS.items()}
+    return {"points": row["points"], "hit": row["hit"], "kills": row["deaths"], **ends}

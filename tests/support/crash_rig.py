@@ -15,7 +15,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from crash_campaign import CAMPAIGN, told
+from campaign_files import CAMPAIGN
+from crash_campaign import told
 from crash_child import PRELOAD, UNDER_WAY, ClientJob, kind_of, run_client, run_provider
 
 from layer2.devnet import DevnetAccount, RealNetwork

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crash_campaign import CAMPAIGN, keep, take_told
+from campaign_files import CAMPAIGN
+from crash_campaign import keep, take_told
 from crash_rig import settings
 
 from layer2 import TransferProof

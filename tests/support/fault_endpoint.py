@@ -21,16 +21,16 @@ class Lie(Enum):
     """What is wrong with the answers."""
 
     NONE = "true"
-    OLD_HEAD = "old head"
+    OLD_HEAD = "is behind"
     """It has fallen behind: everything is answered as of some blocks ago."""
-    NO_RECEIPTS = "no receipts"
+    NO_RECEIPTS = "shows no receipts"
     """It does not know a transaction that is included."""
-    FAILED_RECEIPTS = "other receipts"
+    FAILED_RECEIPTS = "shows receipts of failure"
     """It gives the receipt of a transaction that failed."""
-    NO_LOGS = "no logs"
+    NO_LOGS = "finds no events"
     """It finds no events."""
-    OTHER_CHAIN = "other chain id"
-    TOO_OFTEN = "429"
+    OTHER_CHAIN = "tells another chain id"
+    TOO_OFTEN = "answers 429"
     HANGS = "hangs"
 
 

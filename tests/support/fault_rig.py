@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import secrets
@@ -108,6 +107,10 @@ class Plan:
     who: Who
     at: str | None
     invoice: Callable[[], Awaitable[str]] | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.who}, {'submarine' if self.way == OUT else 'reverse'}: {self.at}"
 
 
 @dataclass
@@ -230,12 +233,8 @@ async def run_swaps(scene: Scene, plans: Sequence[Plan], fault: Fault) -> Told:
     finally:
         await asyncio.gather(*(child.stop() for swap in swaps for child in swap.children))
         await asyncio.gather(*(swap.door.__aexit__() for swap in swaps))
-    held = Counter(f"{s.plan.who}, {_short(s.plan.way)}: {s.held_at}" for s in swaps if s.held_at is not None)
+    held = Counter(swap.plan.name for swap in swaps if swap.held_at is not None)
     return Told(Counter(swap.ends for swap in swaps), held, swaps)
-
-
-def _short(way: tuple[str, str]) -> str:
-    return "submarine" if way == OUT else "reverse"
 
 
 async def _run(swaps: Sequence[Swap], fault: Fault) -> None:
@@ -359,11 +358,3 @@ async def replayed(scene: Scene, way: tuple[str, str], who: Who) -> list[str]:
     told = await run_swaps(scene, [Plan(way, who, None)], nothing)
     assert told.ends == {"settled": 1}, told
     return list(told.swaps[0].subject.run.points)
-
-
-def say_so(title: str, told: Told) -> None:
-    """Show the figures, and keep them where the campaign's are collected."""
-    print(f"\n{title}: {told}")
-    if path := os.environ.get("LAYER2_FAULTS_LOG"):
-        with Path(path).open("a") as file:
-            file.write(json.dumps({"fault": title, "ends": told.ends, "held": told.held}) + "\n")
