@@ -55,7 +55,7 @@ class TwoParties:
     ``on_record`` is called with each state that a journal records, ``on_effect`` when something that binds has left a process for
     its node, or for the contract. Who is in ``silent`` reaches neither chain nor node any more, at
     once; its process is ended by ``end``. ``cancelled`` lists in which phase the lock was at a finalized block when the provider
-    gave its invoice up.
+    gave its invoice up. ``intercept`` is called with what either asks of the chain: what it gives, unless None, is the answer.
     """
 
     network: EmbeddedNetwork
@@ -66,6 +66,7 @@ class TwoParties:
     def __init__(self) -> None:
         self.on_record: Callable[[Role, str], None] = lambda *_: None
         self.on_effect: Callable[[Role], None] = lambda _: None
+        self.intercept: Callable[[Role, str, Sequence[Any]], Any] = lambda *_: None
         self.silent: set[Role] = set()
         self.history: list[tuple[Role, str]] = []
         self.alarms: list[tuple[Role, str]] = []
@@ -101,6 +102,8 @@ class TwoParties:
     async def call_chain(self, role: Role, method: str, params: Sequence[Any]) -> Any:
         """What the chain answers to one of the two."""
         self.check_heard(role)
+        if (answer := self.intercept(role, method, params)) is not None:
+            return answer
         result = await self.network.evm.call(method, params)
         if method == "eth_sendRawTransaction" and await self.sends_to_the_contract():
             self.on_effect(role)
@@ -154,7 +157,7 @@ class TwoParties:
         for number in range(1, int(await self.network.evm.call("eth_blockNumber", []), 16) + 1):
             for receipt in await self.network.evm.call("eth_getBlockReceipts", [hex(number)]):
                 fee = int(receipt["gasUsed"], 16) * int(receipt["effectiveGasPrice"], 16)
-                fees[names[receipt["from"].lower()]] += fee
+                fees[names.get(receipt["from"].lower(), "others")] += fee
         return fees
 
 
