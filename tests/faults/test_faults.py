@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 AT = (
-    Plan(OUT, "client", "send_raw: before 2"),
-    Plan(OUT, "provider", "pay: before 1"),
-    Plan(BACK, "client", "pay: before 1"),
-    Plan(BACK, "provider", "send_raw: before 2"),
+    Plan(OUT, "client", "send_raw: before, 2"),
+    Plan(OUT, "provider", "pay: before"),
+    Plan(BACK, "client", "pay: before"),
+    Plan(BACK, "provider", "send_raw: before, 2"),
 )
 """One process of each role and direction, just before it binds or spends something for the first time."""
 
@@ -37,10 +37,10 @@ async def test_a_process_that_lost_its_store_sends_nothing_any_more(
 ) -> None:
     # What has passed its last question is the same act, which its node knows: so this is asked before.
     moments = (
-        Plan(OUT, "client", "commit: after 3"),
-        Plan(OUT, "provider", "commit: after 3"),
-        Plan(BACK, "client", "commit: after 3"),
-        Plan(BACK, "provider", "commit: after 3"),
+        Plan(OUT, "client", "commit: after, 3"),
+        Plan(OUT, "provider", "commit: after, 3"),
+        Plan(BACK, "client", "commit: after, 3"),
+        Plan(BACK, "provider", "commit: after, 3"),
     )
     told = await run_swaps(scene, moments, a_standby_takes_over(mortal_postgres, first_ends=False))
     print(f"\na standby takes the store over: {told}")

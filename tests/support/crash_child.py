@@ -58,8 +58,11 @@ class Points:
             self._of_a_kind[kind] += 1
             name = numbered(kind, self._of_a_kind[kind])
             self._report.send(("point", name))
-            if self._kill_at in (self._of_a_kind.total(), name):
-                os.kill(os.getpid(), signal.SIGKILL)
+            self._at(name)
+
+    def _at(self, name: str) -> None:
+        if self._kill_at in (self._of_a_kind.total(), name):
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def tell(self, *message: Any) -> None:
         """Tell the parent something else."""

@@ -273,7 +273,7 @@ async def at_every_point(title: str, attempt: Attempts, *, at_once: int) -> tupl
     """
     calm = await attempt(None)
     assert not calm.killed
-    points = _different(calm.points)
+    points = different(calm.points)
     attempts = await _made(attempt, points, at_once)
     hits = Counter(made.points[-1] for made in attempts if made.killed)
     told(title, points, hits, Counter(made.outcome for made in attempts))
@@ -301,7 +301,7 @@ async def at_each_kind(title: str, attempt: Attempts, kinds: Sequence[str]) -> s
     return {made.outcome for made in attempts}
 
 
-def _different(points: Sequence[str]) -> list[str]:
+def different(points: Sequence[str]) -> list[str]:
     """Without the second and later of a kind in a row: who asks again and again while nothing changes is where it was."""
     before = ["", *points]
     return [point for last, point in zip(before, points, strict=False) if kind_of(point) != kind_of(last)]

@@ -1,17 +1,46 @@
-"""The table of the fault campaign: ``make campaign-faults``. A swap that has passed is not made again."""
+"""What the fault campaign does, and its table: ``make campaign-faults``. A swap that has passed is not made again."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from campaign_files import ENDS, Passed, markdown
+from fault_rig import Plan, passed_points
 
 if TYPE_CHECKING:
-    from fault_rig import Plan, Told
+    from fault_rig import Scene, Told, Who
 
 _passed = Passed("faults")
+_points = Passed("points")
+EVERY = int(os.environ.get("LAYER2_FAULTS_EVERY", "1"))
+"""Only every so manieth moment."""
+
+
+class Moments:
+    """Where processes are stopped: at each point that a swap passes which nobody disturbs."""
+
+    def __init__(self, points: Iterable[tuple[Iterable[str], Who, Sequence[str]]]) -> None:
+        self._points = points
+
+    @classmethod
+    async def of(cls, scene: Scene) -> Moments:
+        """Those that were seen once for this version."""
+        if _points["points"] is None:
+            seen = await passed_points(scene)
+            _points["points"] = {"points": [[*party, points] for party, points in seen.items()]}
+        return cls(_points["points"]["points"])
+
+    def plans(self, *who: Who) -> list[Plan]:
+        """One swap for each moment of these parties, both ways."""
+        return [
+            Plan((source, destination), party, point)
+            for (source, destination), party, points in self._points
+            if party in (who or ("client", "provider"))
+            for point in points[EVERY // 2 :: EVERY]
+        ]
 
 
 def left(fault: str, plans: Iterable[Plan]) -> list[Plan]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections import Counter
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -16,23 +15,14 @@ ASK_AGAIN_S = 0.3
 
 
 class HoldingPoints(crash_child.Points):
-    """Points at one of which the process stops: the parent does what it likes to the world, and sends SIGCONT.
-
-    ``hold_at`` is a name and how many times it must have been reached: ``"commit: after 3"``.
-    """
+    """Points at one of which the process stops: the parent does what it likes to the world, and sends SIGCONT."""
 
     def __init__(self, report: Connection, hold_at: str | None, *, armed: bool) -> None:
         super().__init__(report, None, armed=armed)
         self._hold_at = hold_at
-        self._reached: Counter[str] = Counter()
 
-    def reach(self, name: str) -> None:
-        super().reach(name)
-        if not self.armed:
-            return
-        self._reached[name] += 1
-        if self._hold_at == f"{name} {self._reached[name]}":
-            self._hold_at = None
+    def _at(self, name: str) -> None:
+        if name == self._hold_at:
             self._report.send(("held", name))
             os.kill(os.getpid(), signal.SIGSTOP)
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from books import Balances, balances, changes, nothing_in_flight, spent
 from crash_child import ClientJob
-from crash_rig import Child, free_port
+from crash_rig import Child, different, free_port
 from fault_child import run_client, run_provider
 from fault_wire import Wire
 from mixed_run import expected_changes
@@ -106,6 +106,7 @@ class Plan:
     way: tuple[str, str]
     who: Who
     at: str | None
+    """The name of a point; None: nowhere."""
     invoice: Callable[[], Awaitable[str]] | None = None
 
     @property
@@ -348,13 +349,18 @@ async def standby(swap: Swap) -> FaultChild:
     return child
 
 
-async def replayed(scene: Scene, way: tuple[str, str], who: Who) -> list[str]:
-    """The points that one process passes in a swap that nobody disturbs."""
+async def passed_points(scene: Scene) -> dict[tuple[tuple[str, str], Who], list[str]]:
+    """What the processes of two swaps pass, one each way, that nobody disturbs."""
 
     @asynccontextmanager
     async def nothing(_: Sequence[Swap]) -> AsyncIterator[None]:
         yield
 
-    told = await run_swaps(scene, [Plan(way, who, None)], nothing)
-    assert told.ends == {"settled": 1}, told
-    return list(told.swaps[0].subject.run.points)
+    told = await run_swaps(scene, [Plan(OUT, "client", None), Plan(BACK, "client", None)], nothing)
+    assert told.ends == {"settled": 2}, told
+    points: dict[tuple[tuple[str, str], Who], list[str]] = {}
+    for swap in told.swaps:
+        assert swap.client is not None
+        points[swap.plan.way, "client"] = different(swap.client.run.points)
+        points[swap.plan.way, "provider"] = different(swap.provider.run.points)
+    return points

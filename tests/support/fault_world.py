@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import os
 import resource
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from crash_rig import free_port
 from fault_endpoint import Lie, LyingEndpoint
-from fault_rig import BACK, OUT, Fault, Plan, Swap, Who, go_on, standby
+from fault_rig import Fault, Swap, go_on, standby
 
 from layer2.devnet import RegtestNetwork
 from layer2.devnet._processes import ManagedProcess
@@ -24,40 +23,6 @@ if TYPE_CHECKING:
 
 STANDS_STILL_S = 240
 """Longer than any timelock of these networks."""
-
-MOMENTS: dict[tuple[tuple[str, str], Who], tuple[str, ...]] = {
-    (OUT, "client"): (
-        "create_submarine: before 1", "create_submarine: after 1", "commit: before 1", "commit: after 1", "commit: before 3",
-        "commit: after 3", "send_raw: before 1", "send_raw: after 1", "send_raw: before 2", "send_raw: under way 2",
-        "send_raw: after 2", "commit: after 6",
-    ),
-    (OUT, "provider"): (
-        "commit: before 1", "commit: after 1", "commit: before 3", "commit: after 3", "pay: before 1", "pay: under way 1",
-        "pay: after 1", "commit: after 5", "send_raw: before 1", "send_raw: under way 1", "send_raw: after 1",
-    ),
-    (BACK, "client"): (
-        "create_reverse: before 1", "create_reverse: after 1", "commit: before 3", "commit: after 3", "pay: before 1",
-        "pay: under way 1", "commit: before 6", "commit: after 6", "send_raw: before 1", "send_raw: under way 1",
-        "send_raw: after 1",
-    ),
-    (BACK, "provider"): (
-        "create_hold_invoice: before 1", "create_hold_invoice: after 1", "commit: before 1", "commit: after 1",
-        "commit: before 3", "commit: after 3", "send_raw: before 2", "send_raw: under way 2", "send_raw: after 2",
-        "commit: before 8", "settle_invoice: before 1", "settle_invoice: after 1",
-    ),
-}  # fmt: skip
-"""Where processes are stopped: around commits and around everything that leaves them. A client's first transaction is its approval."""
-
-
-def plans(*who: Who) -> list[Plan]:
-    """One swap for each moment of these parties, both ways; ``LAYER2_FAULTS_EVERY=3`` makes it every third, from the second on."""
-    every = int(os.environ.get("LAYER2_FAULTS_EVERY", "1"))
-    return [
-        Plan(way, party, moment)
-        for (way, party), moments in MOMENTS.items()
-        if party in (who or ("client", "provider"))
-        for moment in moments[every // 2 :: every]
-    ]
 
 
 class PostgresServer:
