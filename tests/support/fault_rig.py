@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import secrets
 import signal
 import time
@@ -18,7 +17,7 @@ from typing import Any, Literal
 
 from books import Balances, balances, changes, nothing_in_flight, spent
 from crash_child import ClientJob
-from crash_rig import Child, different, free_port
+from crash_rig import Child, different
 from fault_child import run_client, run_provider
 from fault_wire import Wire
 from mixed_run import expected_changes
@@ -32,6 +31,7 @@ AMOUNT = 20_000
 TOKENS = 10_000_000
 OUT, BACK = ("bob", "lightning"), ("lightning", "bob")
 HELD_WITHIN_S, ENDED_WITHIN_S = 120, 500
+_OFFER = "[provider]\nlisten_port = 0\nrequests_per_minute = 100000\nmin_amount = 1000\n"
 EFFECTS = ("create_", "refund_signature", "pay", "send_raw", "settle_invoice", "cancel_invoice")
 """How the names of points begin at which something leaves the process."""
 
@@ -175,10 +175,9 @@ class Scene:
     async def prepare(self, plan: Plan) -> Swap:
         """Accounts, settings and a provider that serves."""
         user, lender = [await self.network.new_account(tokens=TOKENS) for _ in range(2)]
-        port = free_port()
         store = self.new_store(plan.who)
         stores = {plan.who: store}
-        path = self._settings(lender, "provider", self.provider, stores.get("provider", ""), _offer(port, self.toml))
+        path = self._settings(lender, "provider", self.provider, stores.get("provider", ""), _OFFER + self.toml)
         at = plan.at if plan.who == "provider" else None
         child = FaultChild(run_provider, path, at)
         await child.ready
@@ -200,10 +199,6 @@ class Scene:
         )
         path.chmod(0o600)
         return str(path)
-
-
-def _offer(port: int, more: str) -> str:
-    return f"[provider]\nlisten_port = {port}\nrequests_per_minute = 100000\nmin_amount = 1000\n{more}"
 
 
 Fault = Callable[[Sequence[Swap]], AbstractAsyncContextManager[None]]
@@ -333,15 +328,9 @@ async def _until(condition: Callable[[], Awaitable[Any]]) -> None:
 
 
 async def standby(swap: Swap) -> FaultChild:
-    """A second process on the store of the one that stands still, as on another machine: a provider has another port there."""
-    if swap.plan.who == "client":
-        child = FaultChild(run_client, swap.job())
-    else:
-        text = Path(swap.provider_path).read_text()
-        path = Path(swap.provider_path).with_suffix(".standby.toml")
-        path.write_text(re.sub(r"listen_port = \d+", f"listen_port = {free_port()}", text))
-        path.chmod(0o600)
-        child = FaultChild(run_provider, str(path), None)
+    """A second process on the store of the one that stands still, as on another machine."""
+    again = (run_client, swap.job()) if swap.plan.who == "client" else (run_provider, swap.provider_path, None)
+    child = FaultChild(*again)
     swap.extra.append(child)
     await child.ready
     if swap.plan.who == "provider":
