@@ -8,6 +8,7 @@ import pytest
 from swap_worlds import PREIMAGE, make_deal
 
 from layer2.swaps import (
+    BOB_TIMING,
     DEVNET_TIMING,
     Agreed,
     AwaitingLock,
@@ -29,9 +30,11 @@ from layer2.swaps import (
     State,
     act_by,
     latest_claim_start,
+    may_claim,
     run_again_by,
 )
-from layer2.terms import SwapDirection
+from layer2.terms import ChainTiming, DepthPolicy, SwapDirection
+from layer2.transactions import Depth
 
 
 @pytest.mark.parametrize("state", [Paying(), Claiming(preimage=PREIMAGE)])
@@ -61,6 +64,18 @@ def test_a_client_that_locked_must_be_back_at_the_timelock(submarine_client: Dea
 def test_a_client_that_pays_must_be_back_while_it_may_still_claim(reverse_client: Deal, state: State) -> None:
     terms = reverse_client.terms
     assert act_by(reverse_client, state) == latest_claim_start(terms.timing, terms.depth_policy, terms.lock.timelock)
+
+
+@pytest.mark.parametrize("timing", [BOB_TIMING, DEVNET_TIMING])
+@pytest.mark.parametrize("confirmations", [1, 3, 30, 300])
+def test_a_preimage_shown_just_in_time_is_in_the_chain_before_a_fast_chain_passes_the_timelock(
+    reverse_client: Deal, timing: ChainTiming, confirmations: int
+) -> None:
+    """A claim that was signed by a process that died is sent by the next one, by its own clock alone."""
+    policy, lock = DepthPolicy(depth=Depth.INCLUDED, confirmations=confirmations), reverse_client.terms.lock
+    by = latest_claim_start(timing, policy, lock.timelock)
+    assert by + timing.evm_clock_skew_s + timing.evm_inclusion_s <= lock.timelock
+    assert may_claim(timing, policy, timelock=lock.timelock, now=by, head_timestamp=by)
 
 
 @pytest.mark.parametrize(

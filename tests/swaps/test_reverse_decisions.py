@@ -117,7 +117,7 @@ class TestClient:
     @pytest.mark.parametrize("late", ["clock", "chain"])
     def test_never_reveals_too_late(self, reverse_client: Deal, late: str) -> None:
         terms = reverse_client.terms
-        last = latest_claim_start(terms.timing, terms.depth_policy, terms.lock.timelock) - terms.timing.evm_clock_skew_s
+        last = latest_claim_start(terms.timing, terms.depth_policy, terms.lock.timelock)
         in_time = decide(reverse_client, Paying(), make_view(LOCKED, LOCKED, NEVER, now=last))
         assert in_time is not None
         assert in_time.state == Revealed()

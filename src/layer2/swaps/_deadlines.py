@@ -225,13 +225,16 @@ def reverse_timelock(timing: ChainTiming, policy: DepthPolicy, created_at: int) 
 
 
 def latest_claim_start(timing: ChainTiming, policy: DepthPolicy, timelock: int) -> int:
-    """Chain time after which a client must not reveal its preimage any more."""
-    return timelock - claim_room_s(timing, policy)
+    """Unix seconds, by its own clock or the chain's, after which a client must not reveal its preimage any more.
+
+    Its own clock must do by itself, where the chain cannot be asked: the sequencer's may run ahead of it as far as the terms say.
+    """
+    return timelock - claim_room_s(timing, policy) - timing.evm_clock_skew_s
 
 
 def may_claim(timing: ChainTiming, policy: DepthPolicy, *, timelock: int, now: int, head_timestamp: int) -> bool:
     """Whether a client may reveal: enough time is left even if the sequencer's clock runs ahead as far as it may."""
-    return max(now, head_timestamp) + timing.evm_clock_skew_s <= latest_claim_start(timing, policy, timelock)
+    return max(now, head_timestamp) <= latest_claim_start(timing, policy, timelock)
 
 
 def refund_margin_s(timing: ChainTiming) -> int:

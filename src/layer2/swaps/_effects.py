@@ -38,7 +38,7 @@ class Claim:
 
     preimage: bytes | None = field(repr=False)
     not_after: int | None
-    """Do not send for the first time after this chain time; None: whenever."""
+    """Do not send for the first time after this, by our clock or the chain's (Unix seconds); None: whenever."""
     name = "claim"
 
 

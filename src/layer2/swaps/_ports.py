@@ -77,7 +77,7 @@ class SwapChain(Protocol):
         ...
 
     async def send_claim(self, key: str, lock: Lock, preimage: bytes, *, not_after: int | None) -> None:
-        """Claim, unless nothing was signed under ``key`` yet and the chain's time is past ``not_after``."""
+        """Claim, unless nothing was signed under ``key`` yet and either clock, ours or the chain's, is past ``not_after``."""
         ...
 
     async def send_refund(self, key: str, lock: Lock, *, deadline: int | None) -> None:
