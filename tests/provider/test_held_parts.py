@@ -82,7 +82,7 @@ async def test_a_payment_of_more_parts_than_there_is_room_for_goes_back_at_once(
     assert world.inventory.held_parts() == 4
 
 
-@pytest.mark.parametrize("smallest_msat", [353_999, 354_000])
+@pytest.mark.parametrize("smallest_msat", [999_999, 1_000_000])
 async def test_a_part_that_a_closed_channel_would_not_pay_out_is_not_held(make_world, monkeypatch, smallest_msat):
     """Else the provider pays for the whole by its lock, and that part goes to the miners if the channel is closed by force."""
     world = await make_world()
@@ -99,13 +99,13 @@ async def test_a_part_that_a_closed_channel_would_not_pay_out_is_not_held(make_w
 
     monkeypatch.setattr(world.node, "lookup_invoice", in_uneven_parts)
     payer = payer_with_channels(world, 2)
-    if smallest_msat >= 354_000:
+    if smallest_msat >= 1_000_000:
         await locked(world, response, payer)
         return
     await world.merchant_pays(response, payer)
     state = await closed(world, response)
     assert state.outcome == "expired"
-    assert "a part below 354 satoshi" in state.reason
+    assert "a part below 1000 satoshi" in state.reason
     assert (await answers(payment_hash)).state is InvoiceState.CANCELED
     assert ("lock", response.signed_terms.terms.lock.lock_id) not in world.chain.sent
 
@@ -173,3 +173,22 @@ async def test_while_the_node_does_not_say_how_many_parts_nothing_is_offered(mak
     monkeypatch.setattr(world.node, "lookup_invoice", silent)
     with pytest.raises(NodeConnectionError):
         await world.reverse()
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_the_gas_of_what_is_under_way_is_kept_before_another_lock(make_world, others):
+    """Between the offer and the lock gas may have become dear: the claims and refunds that are owed already come first."""
+    world = await make_world()
+    under_way = [await world.reverse(onchain_amount=AMOUNT) for _ in range(others)]
+    for response in under_way:
+        await locked(world, response, payer_with_channels(world, 2))
+    response = await world.reverse(onchain_amount=AMOUNT)
+    world.account.gas_for = 1
+    payer = payer_with_channels(world, 4)
+    if not others:
+        await locked(world, response, payer)
+        return
+    await world.merchant_pays(response, payer)
+    state = await closed(world, response)
+    assert state.reason == "the gas of this swap cannot be paid now"
+    assert ("lock", response.signed_terms.terms.lock.lock_id) not in world.chain.sent

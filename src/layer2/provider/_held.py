@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["HeldParts"]
 
-_DUST_MSAT: Final = 354_000
-"""The lowest dust limit that a node may set (BOLT 2): what is below has no output in a commitment, and goes to the miners if the
-channel is closed by force."""
+_LEAST_PART_MSAT: Final = 1_000_000
+"""Below the dust limit, 354 satoshi at least (BOLT 2), a part has no output in a commitment, and goes to the miners if the
+channel is closed by force; just above it, taking the output costs most of what it holds: some 176 virtual bytes."""
 
 
 class HeldParts:
@@ -40,10 +40,8 @@ class HeldParts:
         await self.count()
         htlcs = await self._parts(swap)
         parts = len(htlcs)
-        if any(htlc.amount_msat < _DUST_MSAT for htlc in htlcs):
-            return (
-                f"the payment has a part below {_DUST_MSAT // 1000} satoshi, which a closed channel would not pay out"
-            )
+        if any(htlc.amount_msat < _LEAST_PART_MSAT for htlc in htlcs):
+            return f"the payment has a part below {_LEAST_PART_MSAT // 1000} satoshi, which a closed channel would not pay out"
         others = self._inventory.held_parts(frozenset((swap.deal.id,)))
         if others + parts > self._most:
             return f"the payment has {parts} part(s), and {others} of at most {self._most} are held already"

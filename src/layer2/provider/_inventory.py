@@ -104,6 +104,10 @@ class Inventory:
         """Number of open swaps."""
         return len(self._open)
 
+    def owing(self, besides: str) -> int:
+        """Number of other swaps on which money hangs: each may still have to claim or refund."""
+        return sum(swap.state.urgent for swap_id, swap in self._open.items() if swap_id != besides)
+
     def offered(self, swap_id: str, origin: str | None) -> None:
         """Remember who asked for an offer that was just stored. Forgotten with the process: then nobody in particular did."""
         if swap_id in self._open:

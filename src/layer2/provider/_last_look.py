@@ -39,7 +39,7 @@ class LastLook:
             if reason is not None:
                 return reason
         try:
-            one_swap_wei = await self._chain.check_gas(1)
+            one_swap_wei = await self._chain.check_gas(self._inventory.owing(besides=swap.deal.id) + 1)
             self._inventory.begin_to_spend(self._settings, swap.deal.id, one_swap_wei)
         except (FeeLimitExceeded, InsufficientFunds):
             # The counterparty reads the reason, and our balance is not its business.
