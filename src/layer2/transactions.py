@@ -144,7 +144,8 @@ class EvmCall(Value):
     gas_limit: int | None = None
     """None: estimated, with a margin."""
     max_fee_per_gas_wei: Uint | None = None
-    """Bound on the price of gas; None: the configured bound."""
+    """Bound on the price of gas; None: the configured bound. Where a claim or refund of a swap stands behind it, the bounds of
+    those hold instead: no nonce is included before the one below it."""
     idempotency_key: str | None = None
     kind: Literal["evm_call"] = "evm_call"
 

@@ -1,10 +1,13 @@
 import asyncio
+from dataclasses import replace
+
+import pytest
 
 from layer2._clock import SystemClock
 from layer2.addresses import EvmAddress
-from layer2.errors import NodeConnectionError
-from layer2.evm import FeeLimits, MemoryTxJournal
-from layer2.transactions import EvmCall
+from layer2.errors import NodeConnectionError, NodeNotReady, UnknownOutcome
+from layer2.evm import FeeLimits, MemoryTxJournal, TxState
+from layer2.transactions import Depth, EvmCall
 
 BOB = EvmAddress(raw=b"\x0b" * 20)
 PAY = EvmCall(to=BOB, value_wei=1, gas_limit=21_000)
@@ -136,3 +139,125 @@ async def test_an_endpoint_that_fails_for_a_while_does_not_end_the_following(sta
     del seen.hooks["eth_getBlockByNumber"]
     await anvil.mine()
     assert (await sender.wait(record.hash)).succeeded
+
+
+async def test_a_bounded_price_in_front_of_an_exit_does_not_hold_it_back(start_anvil, make_sender, until):
+    """A nonce is included only after those below it: the exit would wait for a transaction that is too cheap by its caller's wish."""
+    anvil = await start_anvil("--no-mining")
+    journal = MemoryTxJournal()
+    sender = await make_sender(anvil, journal=journal, bump_after_s=0.01)
+    bound = 3 * 10**9
+    await sender.submit(replace(PAY, max_fee_per_gas_wei=bound), key="bounded")
+    await anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(2 * bound))
+    await anvil.mine()
+    await sender.submit(PAY, key="exit", exit=True)
+
+    async def included():
+        await anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(2 * bound))
+        await anvil.mine()
+        record = await journal.get("exit")
+        return (await sender.status(record.hash)).at_least(Depth.INCLUDED)
+
+    await until(included)
+    assert len((await journal.get("bounded")).variants) > 1
+
+
+async def test_the_price_that_its_caller_bounds_is_kept_where_no_exit_waits(start_anvil, make_sender, until):
+    anvil = await start_anvil("--no-mining")
+    journal = MemoryTxJournal()
+    sender = await make_sender(anvil, journal=journal, bump_after_s=0.01)
+    bound = 3 * 10**9
+    exit_ = await sender.submit(PAY, key="exit", exit=True)
+    await sender.submit(replace(PAY, max_fee_per_gas_wei=bound), key="bounded")
+
+    async def raised():
+        await anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(2 * bound))
+        for variant in (await journal.get("exit")).variants:
+            await anvil.rpc("anvil_dropTransaction", "0x" + variant.hash.hex())
+        await anvil.mine()
+        return len((await journal.get("exit")).variants) > 2
+
+    await until(raised)
+    assert all(variant.max_fee_per_gas <= bound for variant in (await journal.get("bounded")).variants)
+    assert exit_.nonce == 0
+
+
+async def test_who_asks_again_while_it_is_sent_again_in_vain_is_answered(start_anvil, make_sender, tap):
+    anvil = await start_anvil()
+    seen = tap(anvil)
+    sender = await make_sender(anvil, transport=seen, send_attempts=1, resend_after_s=0.01)
+    sending, fails = asyncio.Event(), asyncio.Event()
+
+    async def fail(params):
+        sending.set()
+        await fails.wait()
+        raise NodeConnectionError("it does not answer", endpoint="anvil")
+
+    fails.set()
+    seen.hooks["eth_sendRawTransaction"] = fail
+    with pytest.raises(UnknownOutcome):
+        await sender.submit(PAY, key="exit", exit=True)
+    fails.clear()
+    sending.clear()
+    await sending.wait()
+    asking = asyncio.create_task(sender.submit(PAY, key="exit", exit=True))
+    while not sender._pool.by_key("exit")._waiters:
+        await asyncio.sleep(0)
+    fails.set()
+    with pytest.raises(UnknownOutcome):
+        async with asyncio.timeout(20):
+            await asking
+
+
+async def test_an_exit_whose_turn_does_not_come_is_given_back(start_anvil, make_sender):
+    anvil = await start_anvil("--no-mining")
+    journal = MemoryTxJournal()
+    sender = await make_sender(anvil, journal=journal, max_unconfirmed_per_key=1, turn_timeout_s=0.1)
+    await sender.submit(PAY)
+    with pytest.raises(NodeNotReady, match="1 of the account's transactions"):
+        await sender.submit(PAY, key="exit", exit=True)
+    assert await journal.get("exit") is None
+    assert len(sender._queue) == 0 or sender._queue.take(exits=True) is None
+
+
+class Shifted(SystemClock):
+    """A clock that a test puts forward."""
+
+    ahead_s = 0
+
+    def now_ms(self):
+        return super().now_ms() + self.ahead_s * 1000
+
+
+@pytest.mark.parametrize("request_sent", [False, None])
+async def test_what_no_endpoint_was_shown_is_not_sent_when_it_is_late(
+    start_anvil, make_sender, tap, until, request_sent
+):
+    anvil = await start_anvil()
+    seen = tap(anvil)
+    journal, clock = MemoryTxJournal(), Shifted()
+    sender = await make_sender(
+        anvil, transport=seen, journal=journal, clock=clock, send_attempts=1, resend_after_s=0.01
+    )
+
+    async def refuse(params):
+        raise NodeConnectionError("nobody listens", endpoint="anvil", request_sent=request_sent)
+
+    seen.hooks["eth_sendRawTransaction"] = refuse
+    not_after = clock.now_ms() // 1000 + 1000
+    with pytest.raises(UnknownOutcome):
+        await sender.submit(PAY, key="exit", exit=True, not_after=not_after)
+    clock.ahead_s = 2000
+    del seen.hooks["eth_sendRawTransaction"]
+    shown = request_sent is not False
+
+    async def decided():
+        record = await journal.get("exit")
+        if record.state is TxState.ABANDONED:
+            return True
+        return (await sender.status(record.hash)).at_least(Depth.INCLUDED)
+
+    await until(decided)
+    record = await journal.get("exit")
+    assert record.shown is shown
+    assert (record.state is TxState.ABANDONED) is not shown

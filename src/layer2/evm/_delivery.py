@@ -68,6 +68,8 @@ class SenderSettings:
     retry_pause_s: float = 0.5
     send_timeout_s: float = 60.0
     """How long its caller waits for a node to take it, once it is its turn."""
+    turn_timeout_s: float = 60.0
+    """How long whoever wants an exit waits for its turn."""
 
     @property
     def user_window(self) -> int:
@@ -143,12 +145,17 @@ class Delivery:
     async def _begin(self, live: LiveTx) -> None:
         """Look once more whether it may be sent at all, and write that it may have been."""
         record = live.record
-        if record.not_after is None or record.sent:
+        if record.not_after is None or (record.sent and not live.unsent):
             return
         if record.not_after < self._clock.now_ms() // 1000:
+            # Nobody has it, whatever was written before the attempts.
+            live.record = replace(record, sent=False)
             await self.abandon(live)
             raise Expired("the time in which the transaction may be sent has passed", expired_at=record.not_after)
+        if record.sent:
+            return
         live.record = await self._journal.update(replace(record, sent=True), expected_version=record.version)
+        live.unsent = True
 
     async def again(self, live: LiveTx) -> None:
         """Send the same bytes again, as often as the tracker asks."""
@@ -159,6 +166,7 @@ class Delivery:
             await self.send(live)
         finally:
             live.busy = False
+            live.wake()
 
     async def send(self, live: LiveTx) -> SendAnswer:
         """Hand the newest variant to the node once.
@@ -176,6 +184,7 @@ class Delivery:
         record = live.record
         lane = self._client.exits if record.exit or live.maybe_taken else self._client
         live.sent_s = self._clock.monotonic_s()
+        unsent, live.unsent = live.unsent, False
         try:
             given = await lane.send_raw(record.latest.raw)
         except RpcError as error:
@@ -187,6 +196,7 @@ class Delivery:
             return SendAnswer.BUSY
         except NodeConnectionError as error:
             live.maybe_taken |= error.request_sent is not False
+            live.unsent = unsent and error.request_sent is False
             live.refusal = error.message
             return SendAnswer.BUSY
         except NodeError as error:
@@ -206,17 +216,21 @@ class Delivery:
             live.wake()
         return answer
 
-    async def bump(self, live: LiveTx, *, times: int) -> bool:
-        """Sign and journal a variant at a higher price, within the bounds. False if the bounds do not allow one."""
+    async def bump(self, live: LiveTx, *, times: int, for_exit: bool = False) -> bool:
+        """Sign and journal a variant at a higher price, within the bounds. False if the bounds do not allow one.
+
+        ``for_exit``: an exit stands behind it, so the bounds are those of exits, whatever bound its caller has set.
+        """
         record = live.record
+        is_exit = record.exit or for_exit
         old = GasPrice(
             max_fee_per_gas=record.latest.max_fee_per_gas,
             max_priority_fee_per_gas=record.latest.max_priority_fee_per_gas,
             floor=0,
         )
-        cost_bound = self._limits.cost(is_exit=record.exit) - (live.cost_wei - live.tx.max_cost_wei)
-        bound = min(self._limits.price(is_exit=record.exit), cost_bound // max(live.tx.gas_limit, 1))
-        if record.price_bound_wei is not None:
+        cost_bound = self._limits.cost(is_exit=is_exit) - (live.cost_wei - live.tx.max_cost_wei)
+        bound = min(self._limits.price(is_exit=is_exit), cost_bound // max(live.tx.gas_limit, 1))
+        if record.price_bound_wei is not None and not for_exit:
             bound = min(bound, record.price_bound_wei)
         tip_bound = record.tip_bound_wei
         current = tipping_at_most(await self._fees.price(), first_tip_bound(tip_bound))
@@ -239,20 +253,21 @@ class Delivery:
         log_event(_log, logging.INFO, "evm.fee_bumped", text, tx_id=tx_id, max_fee_per_gas=per_gas)
         return True
 
-    async def raise_price(self, live: LiveTx, *, times: int) -> None:
+    async def raise_price(self, live: LiveTx, *, times: int, for_exit: bool) -> None:
         """Replace it at a higher price and send that; where the bounds forbid it, or the signer fails, send the same bytes."""
         if live.busy:
             return
         live.busy = True
         try:
             try:
-                await self.bump(live, times=times)
+                await self.bump(live, times=times, for_exit=for_exit)
             except SignerError:
                 await self.send(live)
                 raise
             await self.send(live)
         finally:
             live.busy = False
+            live.wake()
 
     async def _known(self, live: LiveTx) -> bool:
         for variant in reversed(live.record.variants):

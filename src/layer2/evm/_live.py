@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from layer2.errors import StorageError
 from layer2.evm._journal import SignedVariant, TxRecord
-from layer2.evm._transactions import UnsignedTransaction, decode_transaction
+from layer2.evm._transactions import SignedTransaction, UnsignedTransaction, decode_transaction
 
 __all__ = ["Inclusion", "LivePool", "LiveTx", "live_from", "variant_of"]
 
@@ -39,6 +39,8 @@ class LiveTx:
     """When it was last handed to a node, on the monotonic clock."""
     maybe_taken: bool = False
     """Whether a node may have it: it took it, or its answer was lost."""
+    unsent: bool = False
+    """Whether it was written down as sent, and no connection for it was made yet."""
     accepted: bool = False
     priced_s: float = 0.0
     """When its price was last set."""
@@ -236,6 +238,20 @@ def live_from(record: TxRecord, *, now_s: float, extra_wei: int = 0) -> LiveTx:
             hint="do not use this store; restore a copy that nobody else could write",
         )
     return LiveTx(record=record, tx=tx, cost_wei=tx.max_cost_wei + extra_wei, born_s=now_s, priced_s=now_s)
+
+
+def new_record(signed: SignedTransaction, key: str, digest: bytes, created_ms: int) -> TxRecord:
+    """The journal's record of a transaction in its first form."""
+    tx = signed.transaction
+    return TxRecord(
+        key=key,
+        request_digest=digest,
+        chain_id=tx.chain_id,
+        sender=signed.sender,
+        nonce=tx.nonce,
+        variants=(variant_of(signed.raw, signed.hash, tx),),
+        created_ms=created_ms,
+    )
 
 
 def variant_of(raw: bytes, tx_hash: bytes, tx: UnsignedTransaction) -> SignedVariant:

@@ -33,6 +33,8 @@ class SubmitProgress:
 
     begun: bool = False
     """False: nothing of it was signed or journalled, and nothing will be."""
+    looked: bool = False
+    """Whether it was looked up what an earlier one with the same key has begun."""
     attached: bool = False
     """Whether it attached to an earlier one with the same key."""
     record: TxRecord | None = None
@@ -60,6 +62,18 @@ class Job:
     """For which transfer: other tasks than its own carry it out."""
     done: asyncio.Future[TxRecord]
     """Ends when a node has it, or with the error; cancelled with its caller."""
+
+    async def turn(self, timeout_s: float) -> bool:
+        """Wait until it is being made. False: that has not begun, and it is taken out of its line."""
+        try:
+            await asyncio.wait([self.done], timeout=timeout_s)
+        except asyncio.CancelledError:
+            self.done.cancel()
+            raise
+        if not self.done.done() and not self.progress.begun:
+            self.done.cancel()
+            return False
+        return True
 
     def fail(self, error: BaseException) -> None:
         """Tell the caller, if it is still there."""

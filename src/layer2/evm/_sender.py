@@ -16,6 +16,7 @@ from layer2.errors import (
     AsyncRuntimeError,
     Expired,
     IdempotencyConflict,
+    NodeNotReady,
     StorageError,
     ValidationError,
 )
@@ -24,14 +25,14 @@ from layer2.evm._fees import DataFee, FeeLimits, FeeOracle, NoDataFee, first_tip
 from layer2.evm._fillers import Fillers
 from layer2.evm._funds import Funds
 from layer2.evm._journal import TxJournal, TxRecord, TxState
-from layer2.evm._live import LivePool, LiveTx, live_from, variant_of
+from layer2.evm._live import LivePool, LiveTx, live_from, new_record
 from layer2.evm._loops import SenderLoops
 from layer2.evm._queue import Job, JobQueue, KeyLocks, SubmitProgress, request_digest
 from layer2.evm._refused import RefusedTransactions
 from layer2.evm._status import Heads, StatusReader
 from layer2.evm._sure_journal import SureTxJournal
 from layer2.evm._tracker import Tracker
-from layer2.evm._transactions import SignedTransaction, UnsignedTransaction, decode_transaction, sign_transaction
+from layer2.evm._transactions import UnsignedTransaction, decode_transaction, sign_transaction
 from layer2.transactions import Depth, EvmCall, Outcome, TxStatus
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ class TxSender:
         Raises:
             IdempotencyConflict: the key was used with another call.
             InsufficientFunds, FeeLimitExceeded, Reverted, Expired: nothing was sent.
+            NodeNotReady: an exit's turn did not come within ``turn_timeout_s``; nothing was sent.
             UnknownOutcome: it is in the journal and goes on being sent; or the node refused it, which makes nothing certain.
         """
         self._check()
@@ -183,6 +185,7 @@ class TxSender:
         async with self._keys.held(key):
             await self._journal.settle()
             record = await self._journal.get(key)
+            job.progress.looked = True
             if record is not None and record.request_digest != job.digest:
                 raise IdempotencyConflict.of(key)
             if record is not None and record.state is TxState.ABANDONED and record.shown and not exit:
@@ -216,6 +219,7 @@ class TxSender:
         async with self._keys.held(job.key):
             await self._journal.settle()
             record = await self._journal.get(job.key)
+            job.progress.looked = True
             if record is not None and record.request_digest != job.digest:
                 raise IdempotencyConflict.of(job.key)
             if record is not None:
@@ -230,9 +234,10 @@ class TxSender:
                         f"nonce {nonce} of the signed transaction is used", field="raw", hint="sign it with a free one"
                     )
                 job.progress.begun = True
-                # Whoever signed it chose its price: it is sent as it is.
+                # Whoever signed it chose its price: it is sent as it is, unless an exit comes to stand behind it.
                 record = replace(
-                    self._record(signed, job.key, job.digest), price_bound_wei=signed.transaction.max_fee_per_gas
+                    new_record(signed, job.key, job.digest, self._clock.now_ms()),
+                    price_bound_wei=signed.transaction.max_fee_per_gas,
                 )
                 live = await self._journalled(record, 0, job)
             self._spawn(self._deliver(job, live))
@@ -298,6 +303,13 @@ class TxSender:
         self._check()
         self._queue.put(job)
         self._wake_tracker.set()
+        # Not for ever: whoever wants an exit has a world to look at meanwhile.
+        if job.exit and not await job.turn(self.settings.turn_timeout_s):
+            raise NodeNotReady(
+                f"{len(self._pool.waiting)} of the account's transactions wait for a block: there is no room for another",
+                hint="ask again; see why the transactions before it are not included",
+                retry_safe=True,
+            )
         return await job.done
 
     async def _attached(self, record: TxRecord) -> TxRecord:
@@ -305,7 +317,7 @@ class TxSender:
         live = self._pool.by_key(record.key)
         if live is None:
             return record
-        while live.busy and not live.accepted:
+        if live.busy and not live.accepted:
             await live.change()
         if not live.accepted:
             await self._look()
@@ -373,16 +385,14 @@ class TxSender:
         # Exits may use what is kept for them.
         await self._funds.check(cost_wei if job.exit else cost_wei + self.reserved_wei())
         async with self._nonce_lock:
-            if job.done.done():
-                return None
             await self._journal.settle()
             if job.not_after is not None and job.not_after < self._clock.now_ms() // 1000:
                 raise Expired("the time in which the transaction may be sent has passed", expired_at=job.not_after)
             if job.again is not None:
                 job.nonce = self._refused.nonce_again(job.again, is_exit=job.exit)
             nonce = self._pool.free_nonce() if job.nonce is None else job.nonce
-            if not self._pool.is_free(nonce):
-                return None  # what was to be filled is filled
+            if job.done.done() or not self._pool.is_free(nonce):
+                return None  # nobody waits for it any more, or what was to be filled is filled
             job.progress.begun = True
             tx = replace(
                 draft,
@@ -397,7 +407,7 @@ class TxSender:
         while True:
             signed = await sign_transaction(tx, self._signer)
             record = replace(
-                self._record(signed, job.key, job.digest),
+                new_record(signed, job.key, job.digest, self._clock.now_ms()),
                 exit=job.exit,
                 not_after=job.not_after,
                 deadline=job.deadline,
@@ -410,17 +420,6 @@ class TxSender:
                 if self._journal.in_doubt or await self._journal.by_hash(signed.hash) is None:
                     raise
             tx = replace(tx, max_fee_per_gas=tx.max_fee_per_gas + 1)
-
-    def _record(self, signed: SignedTransaction, key: str, digest: bytes) -> TxRecord:
-        return TxRecord(
-            key=key,
-            request_digest=digest,
-            chain_id=self._chain_id,
-            sender=self.account,
-            nonce=signed.transaction.nonce,
-            variants=(variant_of(signed.raw, signed.hash, signed.transaction),),
-            created_ms=self._clock.now_ms(),
-        )
 
     async def _journalled(self, record: TxRecord, data_fee_wei: int, job: Job) -> LiveTx:
         """Write the record, and only then let anything know of it."""

@@ -195,16 +195,16 @@ class Tracker:
             # Where no blocks come, a higher price helps nobody.
             live.blocks_passed += new_head and (index == 0 or index <= last_exit)
             if live.blocks_passed >= _BLOCKS_BEFORE_BUMP and now - live.priced_s >= settings.bump_after_s / steps:
-                sends.append(self._send(live, steps))
+                sends.append(self._send(live, steps, for_exit=index <= last_exit))
             elif live.sent_s is None or now - live.sent_s >= settings.resend_after_s or not live.accepted:
-                sends.append(self._send(live, 0))
+                sends.append(self._send(live, 0, for_exit=False))
         await asyncio.gather(*sends)
 
-    async def _send(self, live: LiveTx, steps: int) -> None:
+    async def _send(self, live: LiveTx, steps: int, *, for_exit: bool) -> None:
         try:
             with operation_context(tx_id=self._delivery.tx_id(live)):
                 if steps:
-                    await self._delivery.raise_price(live, times=steps)
+                    await self._delivery.raise_price(live, times=steps, for_exit=for_exit)
                 else:
                     await self._delivery.again(live)
         except Layer2Error as error:

@@ -17,7 +17,7 @@ from layer2._observe import log_event, operation_context
 from layer2.errors import AsyncRuntimeError, Layer2Error, NodeError, StorageError, StoreInUse
 from layer2.swaps._act import Actor, ExitRefusedError
 from layer2.swaps._deadlines import overdue_at
-from layer2.swaps._effects import Decision
+from layer2.swaps._effects import CancelInvoice, Decision, SettleInvoice
 from layer2.swaps._look import Looker
 from layer2.swaps._machine import decide, withdraw
 from layer2.swaps._observations import CancelRequested, ChainView, EffectRefused, HashTaken, Observation, seen_preimage
@@ -83,6 +83,7 @@ class SwapDriver:
         self._steps = asyncio.Semaphore(parallel)
         self._urgent_steps = asyncio.Semaphore(parallel)
         self._exit_steps = asyncio.Semaphore(parallel)
+        self._invoice_steps = asyncio.Semaphore(parallel)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
         self._locks: dict[bytes, set[str]] = {}
@@ -269,9 +270,13 @@ class SwapDriver:
         return min(self._poll_s * 2.0 ** min(quiet - 1, 10), longest)
 
     def _lane(self, swap: StoredSwap) -> asyncio.Semaphore:
-        """What has a deadline waits for nothing else; what money hangs on does not wait for mere offers."""
+        """What has a deadline waits for nothing else; what money hangs on does not wait for mere offers.
+
+        Nor does a held payment wait until other swaps' claims get to the chain.
+        """
         if swap.state.exit:
-            return self._exit_steps
+            holds = any(isinstance(wanted.effect, SettleInvoice | CancelInvoice) for wanted in swap.effects)
+            return self._invoice_steps if holds else self._exit_steps
         return self._urgent_steps if swap.state.urgent else self._steps
 
     async def _reload(self, old: StoredSwap) -> StoredSwap:

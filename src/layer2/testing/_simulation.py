@@ -41,8 +41,6 @@ from layer2.testing._simulation_strategies import Attacker, refund_as_stranger
 from layer2.transactions import Depth
 
 if TYPE_CHECKING:
-    import random
-
     from layer2.provider import Inventory, ProviderService
     from layer2.storage import SwapJournal
     from layer2.swaps import SwapChain
@@ -165,7 +163,9 @@ class Simulation:
         self._watchman.deals = {f"{deal.role}:{deal.id}": deal for deal in self.deals}
         self._chain.published = self._watchman.balanced
         if plan.dear_gas:
-            self._chain.dear = self._dear(stream(seed, "dear gas"), timelock)
+            self._chain.make_dear(stream(seed, "dear gas"), timelock)
+        if plan.stays_dear:
+            self._chain.stays_dear_from = stream(seed, "stays dear").uniform(0, timelock)
         self._lightning.began_hook = self._watchman.began
         self._lightning.gives_back_hook = self._watchman.gives_back
         for role in Role:
@@ -382,12 +382,6 @@ class Simulation:
         if reverse and not plan.pays_itself and plan.client == HONEST:
             rng = stream(self.seed, "payer")
             self._loop.call_later(rng.uniform(0, 1.1 * self.timing.invoice_expiry_s), self._somebody_pays)
-
-    def _dear(self, rng: random.Random, until_s: float) -> tuple[tuple[float, float, int], ...]:
-        """Short beside the time that a transaction may take."""
-        moments = sorted(rng.uniform(0, until_s) for _ in range(rng.randint(1, 8)))
-        longest_s = 0.15 * self.timing.evm_inclusion_s
-        return tuple((at, at + rng.uniform(0.3, 1) * longest_s, rng.choice((2, 5, 30))) for at in moments)
 
     def _cancel(self, client: SimulatedProcess) -> None:
         if client.engine is not None:

@@ -85,6 +85,8 @@ class SimulatedChain:
         self.head = Block(1_000, EPOCH_S, 0.0, None, {}, {}, dict(tokens), {**wei, b"": 0}, {})
         self.dear: tuple[tuple[float, float, int], ...] = ()
         """When gas costs more: from, until, and how many times as much."""
+        self.stays_dear_from: float | None = None
+        """The same for good, five times as much."""
         self.heads: list[tuple[float, Block]] = [(0.0, self.head)]
         self.total_tokens = sum(tokens.values())
         self.total_wei = sum(wei.values())
@@ -167,10 +169,19 @@ class SimulatedChain:
         """Numbered transactions of an account that wait for a block."""
         return [tx for tx in self._pool if tx.account == account and tx.nonce is not None]
 
+    def make_dear(self, rng: random.Random, until_s: float) -> None:
+        """Let gas cost more at some moments, short beside the time that a transaction may take."""
+        moments = sorted(rng.uniform(0, until_s) for _ in range(rng.randint(1, 8)))
+        longest_s = 0.15 * self.timing.evm_inclusion_s
+        self.dear = tuple((at, at + rng.uniform(0.3, 1) * longest_s, rng.choice((2, 5, 30))) for at in moments)
+
     def base_fee(self) -> int:
         """What a block asks for its gas now, in wei."""
         now = self._loop.now
-        return BASE_FEE_WEI * max([times for begin, end, times in self.dear if begin <= now < end], default=1)
+        times = [times for begin, end, times in self.dear if begin <= now < end]
+        if self.stays_dear_from is not None and now >= self.stays_dear_from:
+            times.append(5)
+        return BASE_FEE_WEI * max(times, default=1)
 
     def _repeat(self, tx: Transaction, stranger: bytes) -> None:
         """Whoever sees a claim or a refund may send the same in a transaction of its own, and be the first."""

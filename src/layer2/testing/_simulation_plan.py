@@ -142,6 +142,8 @@ class SimulationPlan:
     and store, and constants of a local network, only."""
     dear_gas: bool = False
     """Gas costs many times as much for moments; a real sender has to raise its prices."""
+    stays_dear: bool = False
+    """From some moment on gas costs five times as much, for good."""
     user_payments: int = 0
     """How many payments the users of a real sender make from the same account besides, some of them all at once."""
     stranger: bool = False
@@ -248,6 +250,7 @@ def _with_more(plan: SimulationPlan, more: random.Random) -> SimulationPlan:
         gives_back_away=seldom(0.2),
         stranger_refunds=seldom(0.2),
         shown_and_gone=seldom(0.08),
+        stays_dear=seldom(0.3),
     )
 
 

@@ -12,6 +12,7 @@ from layer2.evm import EvmClient, SenderSettings, TxRecord, TxSender, decode_tra
 from layer2.storage import SqlTxJournal
 from layer2.swaps import ChainView, EvmSwapChain, LockStatus
 from layer2.terms import DepthPolicy, Lock
+from layer2.testing._simulation_chain import BASE_FEE_WEI
 from layer2.testing._simulation_endpoint import SimulatedEndpoint, call_of
 from layer2.testing._simulation_keys import SimulatedSigner
 from layer2.transactions import EvmCall
@@ -49,6 +50,7 @@ class SenderPort:
                 heads_max_age_s=float(timing.evm_block_s),
                 resend_after_s=timing.evm_inclusion_s / 60,
                 bump_after_s=timing.evm_inclusion_s / 30,
+                turn_timeout_s=timing.evm_inclusion_s / 4,
                 retry_pause_s=timing.evm_inclusion_s / 100,
                 send_timeout_s=timing.evm_inclusion_s / 4,
             ),
@@ -82,9 +84,15 @@ class UserPayments:
 
     def __init__(self, process: SimulatedProcess, count: int, rng: random.Random, longest_s: float) -> None:
         self._process = process
+        chain = process.chain
         burst_s = rng.uniform(0, longest_s)
+        if chain.stays_dear_from is not None:
+            # Just before, so that they are signed at a price at which they then wait.
+            burst_s = max(0.0, chain.stays_dear_from - rng.uniform(0, 0.2) * chain.timing.evm_inclusion_s)
         moments = sorted(burst_s if rng.random() < 0.6 else rng.uniform(0, longest_s) for _ in range(count))
         self._wanted = {f"user:{process.name}:{number}": at for number, at in enumerate(moments)}
+        # Some bound their price, and wait while gas is dearer: in front of an exit, it may be.
+        self._bounds = {key: _bound(rng) if rng.random() < 0.5 else None for key in self._wanted}
         self.accepted: set[str] = set()
         """Keys of those of which it was said that a node has them."""
 
@@ -97,10 +105,15 @@ class UserPayments:
         await asyncio.sleep(max(0.0, self._wanted[key] - self._process.loop.now))
         while key not in self.accepted:
             try:
-                await sender.submit(EvmCall(to=_SOMEBODY, gas_limit=21_000), key=key)
+                call = EvmCall(to=_SOMEBODY, gas_limit=21_000, max_fee_per_gas_wei=self._bounds[key])
+                await sender.submit(call, key=key)
                 self.accepted.add(key)
             except Layer2Error:
                 await asyncio.sleep(_AGAIN_S)
+
+
+def _bound(rng: random.Random) -> int:
+    return int(BASE_FEE_WEI * rng.uniform(1.1, 3))
 
 
 class FaultyTxJournal:

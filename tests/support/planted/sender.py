@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from unittest.mock import patch
 
 from layer2.evm import encode_claim
+from layer2.evm._delivery import Delivery
 from layer2.evm._tracker import Tracker
 from layer2.storage import SqlTxJournal
 from layer2.swaps import EvmSwapChain
@@ -37,6 +38,17 @@ def signs_again_what_it_has_signed():
 @bug(SENT, real_sender=True)
 def never_sends_again_what_the_nodes_forgot():
     with patch.object(Tracker, "_send_missing", _no_records):
+        yield
+
+
+@bug(SENT, real_sender=True)
+def keeps_the_bound_of_what_stands_before_an_exit():
+    right = Delivery.bump
+
+    async def wrong(self, live, *, times, for_exit=False):
+        return await right(self, live, times=times)
+
+    with patch.object(Delivery, "bump", wrong):
         yield
 
 
