@@ -91,6 +91,7 @@ class _Call:
         "reason",
         "repeatable",
         "scope",
+        "slot",
         "started",
         "task",
         "timeout",
@@ -106,11 +107,13 @@ class _Call:
         transfer_id: str | None,
         timeout: Timeout,
         *,
+        slot: bool,
         awaits: bool,
         moves_money: bool,
         repeatable: bool,
     ) -> None:
         self.what = what
+        self.slot = slot
         self.tx_id = tx_id
         self.transfer_id = transfer_id
         self.timeout = timeout
@@ -131,15 +134,17 @@ class _Call:
     def error(self, *, limit_s: float | None) -> AsyncTimeout | TaskCancelled | AsyncRuntimeError:
         """The error that the caller gets for being ended from outside."""
         tx_id = self.tx_id() if callable(self.tx_id) else self.tx_id
-        moved = self.started and self.moves_money
+        # Of what was to be made under a key, an earlier call may have begun it: that was not looked up yet.
+        moved = self.moves_money and (self.started or self.repeatable)
         retry_safe = self.repeatable or not moved
-        where = "" if self.started else ": it waited for a slot, and nothing was sent"
+        where = "" if self.started or not self.slot else ": it waited for a slot, and sent nothing"
         if self.reason == "cancel":
             goes_on = (True if tx_id is not None else None) if moved else False
             if self.awaits:
                 goes_on = True
             return TaskCancelled(
                 f"{self.what} was cancelled{where}",
+                hint=f"{self.transfer_id or 'what it waits for'} goes on without this call" if self.awaits else None,
                 tx_id=tx_id,
                 transfer_id=self.transfer_id,
                 goes_on=goes_on,
@@ -152,7 +157,8 @@ class _Call:
             )
         hint = None
         if moved:
-            hint = "follow it up with its id, or " + (
+            known = self.transfer_id or (None if tx_id is None else str(tx_id))
+            hint = f"follow it up with its id{'' if known is None else f', {known}'}, or " + (
                 "make the same call again: it goes on with what was begun"
                 if retry_safe
                 else "next time give an idempotency key: without one, asking again may spend twice"
@@ -298,7 +304,7 @@ class Operations:
         Raises:
             AsyncTimeout: the limit passed.
             TaskCancelled: ``cancel`` was set. ``goes_on`` is False if nothing was begun, True if an id exists or it only
-                waited, else None.
+                waited, else None: also where an earlier call under the same key may have begun it.
             AsyncRuntimeError: not open, closed (also while it ran), another loop, after fork.
             ValidationError: ``timeout`` is no number of seconds >= 0, or ``cancel`` no event of asyncio.
         """
@@ -309,6 +315,7 @@ class Operations:
             tx_id,
             transfer_id,
             check_timeout(timeout),
+            slot=slot,
             awaits=awaits,
             moves_money=moves_money,
             repeatable=repeatable,
@@ -342,7 +349,7 @@ class Operations:
         """
         _check_cancel(cancel)
         limit = None if timeout is DEFAULT else check_timeout(timeout)
-        call = _Call(what, None, None, limit, awaits=True, moves_money=False, repeatable=True)
+        call = _Call(what, None, None, limit, slot=False, awaits=True, moves_money=False, repeatable=True)
         waiting = partial(asyncio.shield, begin())
         if cancel is None:
             return await self._scoped(call, waiting, exits=False, slot=False)

@@ -426,21 +426,26 @@ class TransferService:
                 repeatable=arguments.idempotency_key is not None,
             )
         except AsyncTimeout as error:
-            swap = await self._stored(ids)
+            swap = await self._stored(ids) or await self._under(arguments.idempotency_key)
             error.transfer_id = None if swap is None else swap.id
             error.run_again_by = None if swap is None else self._engine.act_by(swap.id)
             error.money_may_have_moved = swap is not None
             error.retry_safe = swap is None or arguments.idempotency_key is not None
-            if swap is None:
-                error.hint = "nothing was begun: ask again, with more time"
+            error.hint = "nothing was begun: ask again, with more time" if swap is None else _goes_on(swap)
             raise
         except TaskCancelled as error:
             left_s = self._operations.default_timeout_s
             if isinstance(timeout, int | float):
                 left_s = max(0.0, timeout - (asyncio.get_running_loop().time() - began_s))
-            await self._abandon(error, await self._stored(ids), left_s)
-            error.money_may_have_moved = error.goes_on is not False
-            error.retry_safe = error.goes_on is False or arguments.idempotency_key is not None
+            swap = await self._stored(ids)
+            earlier = None if swap is not None else await self._under(arguments.idempotency_key)
+            if earlier is not None:
+                error.transfer_id, error.goes_on = earlier.id, not earlier.state.final
+                error.run_again_by, error.hint = self._engine.act_by(earlier.id), _goes_on(earlier)
+            else:
+                await self._abandon(error, swap, left_s)
+            error.money_may_have_moved = earlier is not None or error.goes_on is not False
+            error.retry_safe = not error.money_may_have_moved or arguments.idempotency_key is not None
             raise
         except asyncio.CancelledError:
             # The task's own cancellation: ask for the transfer to be abandoned, and let the exception pass at once.
@@ -459,8 +464,10 @@ class TransferService:
                 error.hint = "it is abandoned if nothing was bound yet, which is not known: look at transfer_id"
             if error.goes_on is not False:
                 error.run_again_by = (await self.get(swap.id)).act_by
+            if error.goes_on:
+                error.hint = _goes_on(swap)
         if error.goes_on is False:
-            error.hint = "nothing was begun, or it was abandoned before anything was bound: ask again, with more time"
+            error.hint = "nothing was begun, or it was abandoned before anything was bound"
 
     async def _stored(self, ids: list[str]) -> StoredSwap | None:
         """What was begun under an id, if the store has it: a call may end between the two."""
@@ -471,6 +478,17 @@ class TransferService:
         except NotFound:
             return None
 
+    async def _under(self, key: str | None) -> StoredSwap | None:
+        """What an earlier call has begun under a key."""
+        return None if key is None else await self._journal.by_key(key)
+
     def _give_up(self, ids: list[str]) -> None:
         for transfer_id in ids:
             self._engine.cancel(transfer_id)
+
+
+def _goes_on(swap: StoredSwap) -> str:
+    """What to do about a transfer for which nobody waits any more."""
+    if swap.state.final:
+        return f"transfer {swap.id}, which was begun under this key, is over: look at it by its id"
+    return f"transfer {swap.id} goes on without this call: follow it up with its id"

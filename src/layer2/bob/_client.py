@@ -414,7 +414,7 @@ class BobClient(Layer2ProtocolAsync):
                 repeatable=repeatable,
             )
         except (TaskCancelled, AsyncTimeout, AsyncRuntimeError) as error:
-            if not progress.begun:
+            if not progress.begun and (progress.looked or not repeatable):
                 error.money_may_have_moved, error.retry_safe = False, True
                 error.hint = "nothing was sent: make the same call again when you like"
                 if isinstance(error, TaskCancelled):
