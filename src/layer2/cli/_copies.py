@@ -55,6 +55,8 @@ async def backup(
 ) -> None:
     """Copy the store to a file. Works beside a running service; the copy is consistent. It holds secrets: keep it safe."""
     clock = SystemClock()
+    if not await asyncio.to_thread(file.absolute().parent.is_dir):
+        raise ValidationError(f"there is no folder {file.absolute().parent} for the copy", field="FILE")
     key = await _key(cli, _role(provider))
     with cli.working("copying the store"):
         async with await Store.open(_url(cli, provider=provider), clock=clock, read_only=True) as store:
@@ -109,6 +111,8 @@ async def restore(
     url, clock = _url(cli, provider=provider), SystemClock()
     if in_place and url.startswith("sqlite:///") and not await asyncio.to_thread(Path(url[10:]).is_file):
         raise StorageError(f"there is no store at {url[10:]}", hint="name the file of a copy", url=url)
+    if file is not None and not await asyncio.to_thread(file.is_file):
+        raise ValidationError(f"there is no copy {file}", field="FILE")
     role = _role(provider)
     key = None if in_place or unauthenticated else await _key(cli, role)
     if file is not None and key is None and not unauthenticated:

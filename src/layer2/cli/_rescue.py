@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -116,15 +117,16 @@ async def rescue(
 ) -> ExitCode:
     """Find your locks on the chain from your key alone, and refund or claim them. For when the store is lost.
 
-    Needs [bob] and [signer]; neither the store nor, but for a provider, a Lightning node: it takes the payments that it holds for
-    locks that were claimed. What the store still knows is left to layer2 run.
+    Needs the settings of bob and of the signer; neither the store nor, but for a provider, a Lightning node: it takes the payments
+    that it holds for locks that were claimed. What the store still knows is left to layer2 run.
     """
+    _check_options(send=send, claim=claim or [], force=force, provider=provider, search=search)
     if cli.config.is_embedded:
         raise ConfigurationError(
             "the embedded network is made anew each time: there is nothing to rescue", key="network"
         )
     async with _opened(cli, send=send, search_s=search_s, provider=provider) as (work, bob, store):
-        first = await _first_block(bob) if from_block is None else from_block
+        first = await _first_block(bob, from_block)
         with cli.working("scanning the chain"):
             found = await work.find(
                 from_block=first, progress=lambda at, end: cli.step(f"looked at blocks {first} to {at} of {end}")
@@ -222,8 +224,30 @@ async def _readable(cli: Cli, url: str) -> Store | None:
         return None
 
 
-async def _first_block(bob: BobClient) -> int:
+def _check_options(*, send: bool, claim: list[str], force: bool, provider: bool, search: bool) -> None:
+    """Refuse what would do nothing: whoever gives it believes that it does."""
+    for given, option, needed, there in (
+        (bool(claim), "--claim", "--send", send),
+        (force, "--force", "--send", send),
+        (search, "--search", "--provider", provider),
+    ):
+        if given and not there:
+            raise ValidationError(f"{option} does nothing without {needed}", field=option, hint=f"give {needed} too")
+    for text in claim:
+        if not re.fullmatch(rf"(0x)?[0-9a-fA-F]{{{_SHOWN},64}}", text):
+            raise ValidationError(
+                f"{text!r:.80} is not the id of a lock",
+                field="--claim",
+                hint=f"at least the {_SHOWN} digits that are shown",
+            )
+
+
+async def _first_block(bob: BobClient, wanted: int | None) -> int:
     head = await bob.rpc.block_number()
+    if wanted is not None and wanted > head:
+        raise ValidationError(f"the chain's last block is {head}, before {wanted}", field="--from-block")
+    if wanted is not None:
+        return wanted
     return max(0, head - _LONGEST_LOCK_S // bob.preset.block_time_s)
 
 
@@ -288,7 +312,7 @@ def _named(found: list[FoundLock], ids: list[str]) -> frozenset[bytes]:
     for text in ids:
         start = text.removeprefix("0x").lower()
         fits = [each.lock.lock_id for each in found if each.lock.lock_id.hex().startswith(start)]
-        if len(start) < _SHOWN or len(fits) != 1:
+        if len(fits) != 1:
             raise ValidationError(
                 f"no lock of yours is called {text!r}", field="--claim", hint="name it as the table shows it"
             )

@@ -63,7 +63,7 @@ async def status(cli: Cli) -> None:
         return
     cli.emit_people(lambda: _waiting(waiting))
     if deadlines:
-        cli.note(f"layer2 must run again by {utc(min(deadlines))}: layer2 run")
+        cli.note(f"unless it runs already, layer2 must run again by {utc(min(deadlines))}: layer2 run")
 
 
 def _waiting(transfers: list[Transfer]) -> Table:

@@ -83,7 +83,9 @@ class ProviderDaemon:
     ) -> None:
         check_settings(config)
         if config.provider is None:
-            raise ConfigurationError("there is no [provider] section", key="provider")
+            raise ConfigurationError(
+                "there is no [provider] section", key="provider", hint="layer2 init --offer-swaps writes one"
+            )
         self._config = config
         self._offer: ProviderConfig = config.provider
         self._signer = signer
