@@ -87,6 +87,7 @@ class _Call:
 
     __slots__ = (
         "awaits",
+        "keyed",
         "moves_money",
         "reason",
         "repeatable",
@@ -111,6 +112,7 @@ class _Call:
         awaits: bool,
         moves_money: bool,
         repeatable: bool,
+        keyed: bool,
     ) -> None:
         self.what = what
         self.slot = slot
@@ -120,6 +122,7 @@ class _Call:
         self.awaits = awaits
         self.moves_money = moves_money
         self.repeatable = repeatable
+        self.keyed = keyed
         self.started = False
         self.reason: _Reason = "timeout"
         self.scope: asyncio.Timeout | None = None
@@ -135,9 +138,9 @@ class _Call:
         """The error that the caller gets for being ended from outside."""
         tx_id = self.tx_id() if callable(self.tx_id) else self.tx_id
         # Of what was to be made under a key, an earlier call may have begun it: that was not looked up yet.
-        moved = self.moves_money and (self.started or self.repeatable)
+        moved = self.moves_money and (self.started or self.keyed)
         retry_safe = self.repeatable or not moved
-        where = "" if self.started or not self.slot else ": it waited for a slot, and sent nothing"
+        where = "" if moved or self.started or not self.slot else ": it waited for a slot, and nothing was sent"
         if self.reason == "cancel":
             goes_on = (True if tx_id is not None else None) if moved else False
             if self.awaits:
@@ -283,6 +286,7 @@ class Operations:
         awaits: bool = False,
         moves_money: bool = True,
         repeatable: bool = False,
+        keyed: bool = False,
     ) -> T:
         """Await ``factory()`` in a slot, within its limits, in the calling task.
 
@@ -300,6 +304,7 @@ class Operations:
             awaits: it only waits for what goes on without it.
             moves_money: False for reads, whose errors then say that a retry is safe.
             repeatable: making the same call again cannot spend twice, whatever became of this one.
+            keyed: it has an idempotency key, under which an earlier call may have begun it.
 
         Raises:
             AsyncTimeout: the limit passed.
@@ -319,6 +324,7 @@ class Operations:
             awaits=awaits,
             moves_money=moves_money,
             repeatable=repeatable,
+            keyed=keyed,
         )
         if cancel is not None and cancel.is_set():
             call.reason = "cancel"
@@ -349,7 +355,7 @@ class Operations:
         """
         _check_cancel(cancel)
         limit = None if timeout is DEFAULT else check_timeout(timeout)
-        call = _Call(what, None, None, limit, slot=False, awaits=True, moves_money=False, repeatable=True)
+        call = _Call(what, None, None, limit, slot=False, awaits=True, moves_money=False, repeatable=True, keyed=False)
         waiting = partial(asyncio.shield, begin())
         if cancel is None:
             return await self._scoped(call, waiting, exits=False, slot=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from layer2._clock import Clock, SystemClock
 from layer2._closing import Closing
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
 __all__ = ["BobClient"]
 
 T = TypeVar("T")
+_Submit: TypeAlias = Callable[[SubmitProgress], Awaitable[TxStatus]]
 _PROOF_KINDS = ("evm_receipt", "evm_storage")
 
 
@@ -389,12 +390,7 @@ class BobClient(Layer2ProtocolAsync):
         )
 
     async def _submitting(
-        self,
-        submit: Callable[[SubmitProgress], Awaitable[TxStatus]],
-        timeout: Timeout,
-        cancel: asyncio.Event | None,
-        *,
-        repeatable: bool,
+        self, submit: _Submit, timeout: Timeout, cancel: asyncio.Event | None, *, repeatable: bool, keyed: bool = False
     ) -> TxStatus:
         """Run a submission without a slot, since most of it waits for the account's turn; its network operations have their own."""
         progress = SubmitProgress()
@@ -412,9 +408,10 @@ class BobClient(Layer2ProtocolAsync):
                 tx_id=known_id,
                 slot=False,
                 repeatable=repeatable,
+                keyed=keyed,
             )
         except (TaskCancelled, AsyncTimeout, AsyncRuntimeError) as error:
-            if not progress.begun and (progress.looked or not repeatable):
+            if not progress.begun and (progress.looked or not keyed):
                 error.money_may_have_moved, error.retry_safe = False, True
                 error.hint = "nothing was sent: make the same call again when you like"
                 if isinstance(error, TaskCancelled):
@@ -443,7 +440,7 @@ class BobClient(Layer2ProtocolAsync):
             record = await sender.submit(call, key=key, progress=progress, estimate=estimate)
             return await self._status_after(record.hash, progress)
 
-        return await self._submitting(submit, timeout, cancel, repeatable=key is not None)
+        return await self._submitting(submit, timeout, cancel, repeatable=key is not None, keyed=key is not None)
 
     async def _status_after(self, tx_hash: bytes, progress: SubmitProgress) -> TxStatus:
         if progress.attached:

@@ -136,7 +136,13 @@ class LightningNetwork(NodeLayer):
             return await self._pay(invoice, transaction, earlier)
 
         record = await self._operations.run(
-            operation, timeout=timeout, cancel=cancel, what=what, tx_id=tx_id, repeatable=True
+            operation,
+            timeout=timeout,
+            cancel=cancel,
+            what=what,
+            tx_id=tx_id,
+            repeatable=True,
+            keyed=transaction.idempotency_key is not None,
         )
         return status_of(record)
 
@@ -233,6 +239,7 @@ class LightningNetwork(NodeLayer):
             tx_id=lambda: begun[0] if begun else None,
             # An invoice is paid once, however often it is asked for. Without a key, a Lightning address would give another.
             repeatable=idempotency_key is not None or isinstance(address, InvoiceText),
+            keyed=idempotency_key is not None,
         )
         status = status_of(record)
         if status.outcome is not Outcome.SUCCEEDED:
