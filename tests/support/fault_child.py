@@ -55,7 +55,17 @@ async def _client(job: ClientJob, report: Connection, points: HoldingPoints) -> 
 
 
 async def _transfer(manager: Any, job: ClientJob) -> tuple[str, str | None]:
-    from layer2 import BTC, AsyncTimeout, NodeError, StorageError, StoreInUse, SwapExpired, SwapRefunded, SwapRefused
+    from layer2 import (
+        BTC,
+        AsyncTimeout,
+        InsufficientFunds,
+        NodeError,
+        StorageError,
+        StoreInUse,
+        SwapExpired,
+        SwapRefunded,
+        SwapRefused,
+    )
 
     while True:
         try:
@@ -64,10 +74,11 @@ async def _transfer(manager: Any, job: ClientJob) -> tuple[str, str | None]:
             )
         except (SwapRefunded, SwapExpired, StoreInUse) as error:
             return type(error).__name__, None
-        except SwapRefused as error:
+        except (SwapRefused, InsufficientFunds) as error:
+            # An endpoint that leads elsewhere for a while shows another balance there.
             if await manager.list_transfers_async():
                 raise
-            return f"nothing begun: {error.rule}", None
+            return f"nothing begun: {error.message}", None
         except (NodeError, StorageError, AsyncTimeout):
             await asyncio.sleep(ASK_AGAIN_S)
         else:
