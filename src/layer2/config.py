@@ -79,7 +79,8 @@ class BobConfig(_Section):
     max_gas_cost_wei: int | None = None
     """Most that one transfer, or one transaction of your own, may spend on gas; None: 0.002 ETH, on development networks 0.1."""
     max_fee_per_gas_wei: int | None = None
-    """Most that one unit of gas may cost; None: only ``max_gas_cost_wei`` bounds it."""
+    """Most that one unit of gas may cost in your own transactions and locks; None: only ``max_gas_cost_wei`` bounds it. Claims
+    and refunds, and whatever stands before them in the order of the account, have a bound of their own: 1000 gwei."""
     max_unconfirmed_per_key: int = 16
     """Transactions that one key sends ahead of its last included one."""
     poll_interval_ms: int = 1_000
