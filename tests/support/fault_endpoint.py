@@ -29,7 +29,6 @@ class Lie(Enum):
     """It gives the receipt of a transaction that failed."""
     NO_LOGS = "finds no events"
     """It finds no events."""
-    OTHER_CHAIN = "tells another chain id"
     TOO_OFTEN = "answers 429"
     HANGS = "hangs"
 
@@ -130,5 +129,4 @@ _CHANGES: dict[tuple[Lie, str], Callable[[Any], Any]] = {
     (Lie.NO_RECEIPTS, "eth_getTransactionByHash"): lambda _: None,
     (Lie.FAILED_RECEIPTS, "eth_getTransactionReceipt"): _failed,
     (Lie.NO_LOGS, "eth_getLogs"): lambda _: [],
-    (Lie.OTHER_CHAIN, "eth_chainId"): lambda _: "0xed89",
 }

@@ -192,6 +192,7 @@ def it_lies(endpoint: LyingEndpoint, lie: Lie, *, for_s: float = 6.0) -> Fault:
         go_on(swaps)
         await asyncio.sleep(for_s)
         endpoint.tell(Lie.NONE)
+        assert endpoint.answered, "nobody was lied to"
         print(f"\nthe endpoint {lie.value}: {sum(endpoint.answered.values())} answers so far were no true ones")
         yield
 
