@@ -304,12 +304,12 @@ class Operations:
             awaits: it only waits for what goes on without it.
             moves_money: False for reads, whose errors then say that a retry is safe.
             repeatable: making the same call again cannot spend twice, whatever became of this one.
-            keyed: it has an idempotency key, under which an earlier call may have begun it.
+            keyed: an earlier call under the same idempotency key may have begun it.
 
         Raises:
             AsyncTimeout: the limit passed.
             TaskCancelled: ``cancel`` was set. ``goes_on`` is False if nothing was begun, True if an id exists or it only
-                waited, else None: also where an earlier call under the same key may have begun it.
+                waited, else None.
             AsyncRuntimeError: not open, closed (also while it ran), another loop, after fork.
             ValidationError: ``timeout`` is no number of seconds >= 0, or ``cancel`` no event of asyncio.
         """
@@ -333,11 +333,7 @@ class Operations:
         shown = (name or what).replace(" ", "_").replace("'", "")
         try:
             known = None if callable(tx_id) else tx_id
-            with (
-                self._metrics.operation(shown),
-                operation_context(transfer_id=transfer_id, tx_id=known),
-                span(shown),
-            ):
+            with self._metrics.operation(shown), operation_context(transfer_id=transfer_id, tx_id=known), span(shown):
                 if cancel is None:
                     return await self._scoped(call, factory, exits=exit, slot=slot)
                 return await self._watched(call, cancel, factory, exits=exit, slot=slot)

@@ -55,8 +55,8 @@ async def backup(
 ) -> None:
     """Copy the store to a file. Works beside a running service; the copy is consistent. It holds secrets: keep it safe."""
     clock = SystemClock()
-    if not await asyncio.to_thread(file.absolute().parent.is_dir):
-        raise ValidationError(f"there is no folder {file.absolute().parent} for the copy", field="FILE")
+    if not await asyncio.to_thread(file.parent.is_dir):
+        raise ValidationError(f"there is no folder {file.parent} for the copy", field="FILE")
     key = await _key(cli, _role(provider))
     with cli.working("copying the store"):
         async with await Store.open(_url(cli, provider=provider), clock=clock, read_only=True) as store:
