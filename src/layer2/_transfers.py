@@ -490,5 +490,5 @@ class TransferService:
 def _goes_on(swap: StoredSwap) -> str:
     """What to do about a transfer for which nobody waits any more."""
     if swap.state.final:
-        return f"transfer {swap.id}, which was begun under this key, is over: look at it by its id"
+        return f"transfer {swap.id} is over: look at it by its id"
     return f"transfer {swap.id} goes on without this call: follow it up with its id"
