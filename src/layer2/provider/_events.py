@@ -83,8 +83,9 @@ class EventStream(Response):
         self._changes = changes
         self._sending = asyncio.Lock()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (the interface's)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until one of the ends."""
+        del scope  # what was asked for is known
         self._streams.entered()
         tasks: set[asyncio.Task[object]] = set()
         try:

@@ -137,12 +137,13 @@ class PostgresqlBackend:
     def after_failure(self, conn: Connection) -> None:
         """Nothing: PostgreSQL ends a transaction whose commit fails."""
 
-    def backup(self, conn: Connection, path: Path, key: bytes | None) -> None:  # noqa: ARG002 - SQLite copies itself
+    def backup(self, conn: Connection, path: Path, key: bytes | None) -> None:
         """Refuse: the server has better means.
 
         Raises:
             StorageError: always.
         """
+        del conn, path, key  # only SQLite copies itself
         raise StorageError(
             f"the store {self.url} is on a server", hint="take the copy with pg_dump or a base backup", url=self.url
         )

@@ -176,8 +176,9 @@ class SqliteBackend:
             path.unlink(missing_ok=True)
             raise StorageError(f"the store {self.url} could not be copied to {path}: {exc}", url=self.url) from exc
 
-    def fingerprint(self, conn: Connection) -> str:  # noqa: ARG002 - PostgreSQL asks the server
+    def fingerprint(self, conn: Connection) -> str:
         """What a copy of this file does not share with it: host, path and inode."""
+        del conn  # the file tells, not the database
         if self.path is None:
             return "memory"
         return json.dumps({"host": host_id(), "path": str(self.path), "inode": self.path.stat().st_ino})
